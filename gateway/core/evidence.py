@@ -11,9 +11,7 @@ from typing import Literal
 
 import msgspec
 
-NotSentReason = Literal[
-    "connect_refused", "connect_timeout", "unresolvable", "tls", "too_late", "no_connection"
-]
+NotSentReason = Literal["connect_refused", "connect_timeout", "unresolvable", "tls", "too_late", "no_connection"]
 SentReason = Literal["timeout", "broken"]
 
 
