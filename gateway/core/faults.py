@@ -1,0 +1,100 @@
+"""Every fault of a body at once, each with a JSON pointer (RFC 6901).
+
+msgspec stops at the first fault of a struct. This walks the types that the generated models declare and goes on, so
+that a tenant mends a body in one round. It knows no field by name: it asks the models.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+import msgspec.inspect as declared
+
+from gateway.core.json_text import Number
+
+MAX_FAULTS: Final = 100
+"""How many are listed; a body with more is broken enough to be told so."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong: where (a JSON pointer; for a missing member, where it should be) and what."""
+
+    pointer: str
+    detail: str
+
+
+def faults_of(value: Any, kind: declared.Type, pointer: str = "") -> Iterator[Fault]:
+    """The faults of a parsed value (from `core.json_text`) against a declared type, depth first."""
+    match kind:
+        case declared.StructType():
+            yield from _struct_faults(value, kind, pointer)
+        case declared.DictType():
+            yield from _expect(isinstance(value, Mapping), "an object", value, pointer)
+        case declared.ListType():
+            yield from _expect(isinstance(value, list), "an array", value, pointer)
+            if isinstance(value, list):
+                for index, item in enumerate(value):
+                    yield from faults_of(item, kind.item_type, f"{pointer}/{index}")
+        case declared.StrType():
+            yield from _expect(isinstance(value, str), "a string", value, pointer)
+        case declared.BoolType():
+            yield from _expect(isinstance(value, bool), "true or false", value, pointer)
+        case declared.IntType():
+            whole = isinstance(value, Number) and value.text.lstrip("-").isdigit()
+            yield from _expect(whole, "an integer", value, pointer)
+        case declared.FloatType():
+            yield from _expect(isinstance(value, Number), "a number", value, pointer)
+        case declared.UnionType():
+            yield from _union_faults(value, kind, pointer)
+        case declared.NoneType():
+            yield from _expect(value is None, "null", value, pointer)
+        case declared.AnyType():
+            return
+        case _:
+            raise NotImplementedError(f"the generated models have a type that is not checked yet: {kind!r}")
+
+
+def _struct_faults(value: Any, kind: declared.StructType, pointer: str) -> Iterator[Fault]:
+    if not isinstance(value, Mapping):
+        yield from _expect(False, "an object", value, pointer)
+        return
+    for field in kind.fields:
+        place = f"{pointer}/{escape(field.encode_name)}"
+        if field.encode_name in value:
+            yield from faults_of(value[field.encode_name], field.type, place)
+        elif field.required:
+            yield Fault(place, "is missing")
+
+
+def _union_faults(value: Any, kind: declared.UnionType, pointer: str) -> Iterator[Fault]:
+    """Optional members are unions with UNSET, which no JSON value is; any branch without a fault will do."""
+    branches = [branch for branch in kind.types if not isinstance(branch, declared.CustomType)]
+    found = [list(faults_of(value, branch, pointer)) for branch in branches]
+    if all(found):
+        yield from min(found, key=len)
+
+
+def _expect(holds: bool, wanted: str, value: Any, pointer: str) -> Iterator[Fault]:
+    if not holds:
+        yield Fault(pointer, f"must be {wanted}, not {_name(value)}")
+
+
+def _name(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case Number():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def escape(name: str) -> str:
+    """A member's name as one token of a JSON pointer."""
+    return name.replace("~", "~0").replace("/", "~1")

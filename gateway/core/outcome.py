@@ -1,0 +1,110 @@
+"""From evidence to outcome: one total table, and the rule for what may be sent again.
+
+| evidence | verdict |
+| --- | --- |
+| nothing was sent | not placed |
+| sent, then cut off, unreadable, or no whole answer in time | unknown |
+| any 2xx with a JSON object whose `orderId` is a non-empty string | placed |
+| 401, 403, 429 with an empty or a JSON body | not placed: OfferGrid says that it did not act |
+| any other 4xx but 408, with a JSON object as body | rejected |
+| everything else: 1xx, 3xx, 5xx, 408, HTML, a 2xx without an order id | unknown |
+
+Doubt is `unknown`, never a guess: a false `not placed` would send a second technician.
+"""
+
+import json
+from typing import Any, Final, Literal, assert_never
+
+import msgspec
+
+from gateway.core.evidence import Answered, Evidence, NotSent, Sent
+from gateway.core.lifecycle import Outcome
+
+Cause = Literal[
+    "placed", "rejected", "unreachable", "throttled", "key_refused", "key_forbidden", "timeout", "broken",
+    "unusable_answer",
+]  # fmt: skip
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt's evidence says of the order. `upstream_order_id` is set exactly where it is placed."""
+
+    outcome: Outcome
+    cause: Cause
+    upstream_order_id: str | None = None
+
+
+def classify(evidence: Evidence) -> Verdict:
+    """The verdict on one attempt. Total: every evidence has exactly one."""
+    match evidence:
+        case NotSent():
+            return Verdict(outcome="not_placed", cause="unreachable")
+        case Sent(reason=reason):
+            return Verdict(outcome="unknown", cause=reason)
+        case Answered():
+            return _classify_answer(evidence)
+        case _:
+            assert_never(evidence)
+
+
+def _classify_answer(answer: Answered) -> Verdict:
+    """By status first; the body is only looked at where its status makes it matter."""
+    match answer.status:
+        case status if 200 <= status < 300:
+            order_id = _order_id(answer.body)
+            if order_id is not None:
+                return Verdict(outcome="placed", cause="placed", upstream_order_id=order_id)
+        case 401 if _empty_or_json(answer.body):
+            return Verdict(outcome="not_placed", cause="key_refused")
+        case 403 if _empty_or_json(answer.body):
+            return Verdict(outcome="not_placed", cause="key_forbidden")
+        case 429 if _empty_or_json(answer.body):
+            return Verdict(outcome="not_placed", cause="throttled")
+        case 401 | 403 | 408 | 429:
+            pass
+        case status if 400 <= status < 500 and isinstance(parsed(answer.body), dict):
+            return Verdict(outcome="rejected", cause="rejected")
+    return Verdict(outcome="unknown", cause="unusable_answer")
+
+
+class _Unreadable:
+    """Stands for "not JSON", which is none of the values that JSON can be."""
+
+
+UNREADABLE: Final = _Unreadable()
+
+
+def parsed(body: bytes) -> Any:
+    """The upstream's body as JSON (numbers as their spelling), or UNREADABLE: bad UTF-8, duplicate members, NaN and
+    bottomless nesting count as such.
+    """
+    try:
+        return _DECODER.decode(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return UNREADABLE
+
+
+def _order_id(body: bytes) -> str | None:
+    value = parsed(body)
+    found = value.get("orderId") if isinstance(value, dict) else None
+    return found if isinstance(found, str) and found else None
+
+
+def _empty_or_json(body: bytes) -> bool:
+    return not body.strip() or parsed(body) is not UNREADABLE
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("duplicate member")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_without_duplicates, parse_int=str, parse_float=str, parse_constant=_no_constant
+)
