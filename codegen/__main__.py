@@ -1,0 +1,80 @@
+"""`python -m codegen [SOURCE] [--out DIR] [--overlays DIR] [--check]`, or `--compare OLD NEW`.
+
+Exit 0: done, or nothing differs. 1: with --check, the folder is not what the source makes. 2: an input is at fault; one
+line says where, and nothing was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from codegen.document import Document
+from codegen.errors import CodegenError
+from codegen.extract import extract
+from codegen.fetch import read_source
+from codegen.folder import differences, write
+from codegen.generate import REGENERATE, digest_of, generate
+from codegen.overlay import apply_overlays
+from codegen.validate import validate
+
+ROOT = Path(__file__).parent.parent
+
+
+def _from_here(path: Path) -> str:
+    """As short as it can be said: relative to the working directory where it lies below."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m codegen", description="Write generated/ from OfferGrid's page."
+    )
+    page = ROOT / "codegen" / "spec" / "place-a-new-order.md"
+    parser.add_argument(
+        "source", nargs="?", default=_from_here(page), help="page (.md), YAML, JSON, or its address"
+    )
+    parser.add_argument("--out", type=Path, default=Path(_from_here(ROOT / "generated")), help="folder to write")
+    overlays = Path(_from_here(ROOT / "codegen" / "overlays"))
+    parser.add_argument("--overlays", type=Path, default=overlays, help="folder of overlays to apply")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; say what differs, and exit 1 if any does"
+    )
+    return parser.parse_args(argv)
+
+
+def _read(source: str) -> tuple[Document, str]:
+    raw = read_source(source)
+    document = extract(source, raw)
+    validate(document)
+    return document, digest_of(raw)
+
+
+def main(argv: list[str]) -> int:
+    """Runs it; returns the exit code."""
+    arguments = _arguments(argv)
+    try:
+        document, digest = _read(arguments.source)
+        files = generate(apply_overlays(document, arguments.overlays), digest)
+        if not arguments.check:
+            write(files, arguments.out)
+            return 0
+    except CodegenError as error:
+        print(error.text, file=sys.stderr)
+        return 2
+    found = differences(files, arguments.out)
+    for line in found:
+        print(line, file=sys.stderr)
+    if found:
+        print(f"mend it with: {' '.join([REGENERATE, *_given(argv)])}", file=sys.stderr)
+    return 1 if found else 0
+
+
+def _given(argv: list[str]) -> list[str]:
+    return [word for word in argv if word != "--check"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
