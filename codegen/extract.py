@@ -25,7 +25,7 @@ class _Block:
 
 
 def extract(source: str, raw: bytes) -> Document:
-    """The one OpenAPI document in `raw`: a page (.md), YAML or JSON. Raises CodegenError when there is not just one."""
+    """The one OpenAPI document in `raw`: a page (.md), YAML or JSON. CodegenError unless there is just one."""
     try:
         text = raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

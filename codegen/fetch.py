@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from codegen.errors import CodegenError
 
-# OfferGrid's page is 5 KB and large public documents reach some 10 MB; more than that is not a page of one operation.
+# OfferGrid's page is 5 KB, large public documents reach some 10 MB; more is no description of an interface.
 MAX_BYTES = 16 * 1024 * 1024
 # For the whole answer, however slowly it trickles.
 TIMEOUT_S = 20.0
