@@ -1,0 +1,292 @@
+"""Secrets: what hides them in memory, what seals them on disk, and the one key behind both.
+
+The master key is a file of 32 random bytes. It is never used itself: HKDF-SHA256 (RFC 5869) turns it once into a
+root, and every use has a key of its own, expanded from the root under its own label:
+
+    root = HKDF-Extract(salt = "ordergate master key", master key)
+    key of one sealed record = HKDF-Expand(root, "ordergate seal" | versions | the record's 16 random bytes)
+    key of one purpose       = HKDF-Expand(root, "ordergate mac" | purpose)
+
+A sealed record is AES-256-GCM under a key that no other record has, bound to its table, row and column:
+
+    format (1) | master key version (1) | salt (16) | nonce (12) | ciphertext | tag (16)
+
+`Vault` is immutable and may be used by any thread. Nothing here logs; no error's text holds a secret.
+"""
+
+import errno
+import hashlib
+import hmac
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn, get_args
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+from gateway.clock import Clock
+from gateway.errors import BadSettings, OrdergateError
+
+MASTER_KEY_BYTES: Final = 32
+Purpose = Literal["token", "claim-key", "claim-body", "idempotency-key", "fingerprint", "check"]
+
+_FORMAT: Final = 1
+_SALT_BYTES: Final = 16
+_NONCE_BYTES: Final = 12  # what GCM is made for
+_TAG_BYTES: Final = 16
+_HEAD_BYTES: Final = 2 + _SALT_BYTES + _NONCE_BYTES
+_CHECKED: Final = b"this ledger belongs to this master key"
+
+
+class SealBroken(OrdergateError):
+    """A sealed value is not what was sealed here: changed, cut, moved, or under another key. Says no more."""
+
+
+class _Unshown:
+    """Shows nothing of itself, and cannot be copied out of the process by pickling or copying."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is neither pickled nor copied")
+
+    def __getstate__(self) -> NoReturn:
+        self.__reduce_ex__(None)
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce_ex__(None)
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__reduce_ex__(None)
+
+
+class Secret(_Unshown):
+    """A text that must not be seen: an upstream key, a token. `reveal` is the only way to it; look for its callers.
+
+    Equal in constant time for texts of the same length; not hashable, so that it is no dictionary's key.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self._text, other._text))
+        return hmac.compare_digest(mine, theirs)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class MasterKey(_Unshown):
+    """The root that every key is expanded from. `version` is written into what is sealed under it (1 to 255)."""
+
+    __slots__ = ("_root", "version")
+
+    def __init__(self, material: bytes, *, version: int = 1) -> None:
+        if len(material) != MASTER_KEY_BYTES:
+            raise ValueError(f"a master key is {MASTER_KEY_BYTES} bytes")
+        self._root = HKDF.extract(SHA256(), b"ordergate master key", material)
+        self.version = version
+
+    def expand(self, label: bytes) -> bytes:
+        """32 bytes for this label alone: HKDF-Expand, one HMAC."""
+        return HKDFExpand(algorithm=SHA256(), length=32, info=label).derive(self._root)
+
+
+class Vault(_Unshown):
+    """Seals, opens and marks under one master key."""
+
+    __slots__ = ("_clock", "_mac_keys", "_master")
+
+    def __init__(self, master: MasterKey, clock: Clock) -> None:
+        self._master = master
+        self._clock = clock
+        self._mac_keys = {name: master.expand(b"ordergate mac" + _joined(name)) for name in get_args(Purpose)}
+
+    def seal(self, plaintext: bytes, *, table: str, row: str, column: str) -> bytes:
+        """Encrypt for one place. Two seals of the same plaintext differ. 46 bytes longer than the plaintext."""
+        versions = bytes((_FORMAT, self._master.version))
+        salt, nonce = self._clock.random_bytes(_SALT_BYTES), self._clock.random_bytes(_NONCE_BYTES)
+        place = _place(versions, table, row, column)
+        return versions + salt + nonce + self._cipher(versions, salt).encrypt(nonce, plaintext, place)
+
+    def open(self, sealed: bytes, *, table: str, row: str, column: str) -> bytes:
+        """The plaintext that was sealed for this very place. Raises `SealBroken`."""
+        versions = bytes((_FORMAT, self._master.version))
+        if len(sealed) < _HEAD_BYTES + _TAG_BYTES:
+            raise SealBroken(f"the sealed value in {table}.{column} is cut short")
+        if sealed[0] != _FORMAT:
+            raise SealBroken(f"the sealed value in {table}.{column} has a format that this version does not read")
+        if sealed[1] != self._master.version:
+            raise SealBroken(f"the sealed value in {table}.{column} is under another version of the master key")
+        salt, nonce = sealed[2 : 2 + _SALT_BYTES], sealed[2 + _SALT_BYTES : _HEAD_BYTES]
+        place = _place(versions, table, row, column)
+        try:
+            return self._cipher(versions, salt).decrypt(nonce, sealed[_HEAD_BYTES:], place)
+        except InvalidTag as fault:
+            raise SealBroken(
+                f"the sealed value in {table}.{column} was changed, moved, or sealed under another key"
+            ) from fault
+
+    def mac(self, purpose: Purpose, data: bytes) -> bytes:
+        """HMAC-SHA256 (32 bytes) under the purpose's own key. Compare with `hmac.compare_digest`."""
+        return hmac.digest(self._mac_keys[purpose], data, hashlib.sha256)
+
+    def check_value(self) -> bytes:
+        """32 bytes that tell whether a ledger was written under this master key, and nothing about the key."""
+        return self.mac("check", _CHECKED)
+
+    def require_check_value(self, stored: bytes) -> None:
+        """Raise `BadSettings` where the ledger's check value is another master key's."""
+        if not hmac.compare_digest(stored, self.check_value()):
+            raise BadSettings(
+                "secrets.master_key_file: this ledger was written under another master key: "
+                "restore the key file that belongs to it"
+            )
+
+    def _cipher(self, versions: bytes, salt: bytes) -> AESGCM:
+        return AESGCM(self._master.expand(b"ordergate seal" + versions + salt))
+
+
+def _joined(*parts: str) -> bytes:
+    """Parts so that no two lists of parts give the same bytes: each behind its length, 4 bytes big-endian."""
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+
+
+def _place(versions: bytes, table: str, row: str, column: str) -> bytes:
+    return b"ordergate seal" + versions + _joined(table, row, column)
+
+
+def load_or_create_master_key(path: Path, may_create: bool, clock: Clock) -> Vault:
+    """The vault under the master key in `path`, which is made where it is missing and `may_create` says so.
+
+    A new file is whole, of mode 0600 and durable (file and directory fsynced) before this returns; a file that is
+    there is never written over. Of processes that start at once one makes the key and the others read it. Raises
+    `BadSettings`, one line, where the file is missing, not 32 bytes, a link, another user's, or open to others.
+    """
+    try:
+        if may_create and not _is_there(path):
+            _create(path, clock)
+        _refuse_open_directory(path)
+        master = _read(path)
+        if may_create:
+            # Whoever made it may have died half-way: nothing may be sealed under a key that a power cut takes away.
+            _sync_directory(path.parent)
+    except OSError as fault:
+        raise _bad(path, f"cannot be used: {fault.strerror or fault}") from fault
+    return Vault(master, clock)
+
+
+def _bad(path: Path, what: str) -> BadSettings:
+    return BadSettings(f"secrets.master_key_file: {path}: {what}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _refuse_open_directory(path: Path) -> None:
+    """Where anybody may rename files, anybody may put another key in place of this one (a sticky bit forbids it)."""
+    try:
+        mode = path.parent.stat().st_mode
+    except FileNotFoundError:
+        return
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise _bad(path, f"lies in a directory that everybody may write to: chmod o-w {path.parent}")
+
+
+def _read(path: Path) -> MasterKey:
+    try:
+        # O_NONBLOCK: a pipe must not keep the start waiting; it is refused below.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as fault:
+        raise _bad(
+            path, "is not there, and is made for a new SQLite ledger only: restore it from its backup"
+        ) from fault
+    except OSError as fault:
+        if fault.errno == errno.ELOOP:
+            raise _bad(path, "is a symbolic link: put the file itself there, or name its real path") from fault
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise _bad(path, "is not a regular file")
+        if found.st_uid != os.geteuid():
+            raise _bad(
+                path, f"belongs to user {found.st_uid}, not to {os.geteuid()}: chown it to the gateway's user"
+            )
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            mode = stat.S_IMODE(found.st_mode)
+            raise _bad(path, f"has mode {mode:04o}, so others may use the key: chmod 600 it, and see who read it")
+        if found.st_size != MASTER_KEY_BYTES:
+            raise _bad(path, f"is {found.st_size} bytes long, not {MASTER_KEY_BYTES}: restore it from its backup")
+        return MasterKey(os.read(descriptor, MASTER_KEY_BYTES))  # in no local, which a traceback might show
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path, clock: Clock) -> None:
+    """Write beside, sync, then link into place: `link` fails where somebody was faster, and theirs is kept."""
+    _make_directories(path.parent)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{clock.random_bytes(8).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(beside, flags, 0o600)
+    try:
+        try:
+            os.fchmod(descriptor, 0o600)  # a umask may have taken the owner's rights away
+            os.write(
+                descriptor, clock.random_bytes(MASTER_KEY_BYTES)
+            )  # so few bytes are written whole or not at all
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return
+    finally:
+        beside.unlink()
+    _sync_directory(path.parent)
+
+
+def _make_directories(directory: Path) -> None:
+    """Make what is missing, mode 0700, each durable in its parent."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
