@@ -1,0 +1,189 @@
+"""The sandbox as a whole: its listening socket, its start and its end."""
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.sandbox.api import Api
+from gateway.sandbox.connection import Connection, Hub
+from gateway.sandbox.control import answer_control
+from gateway.sandbox.faults import FaultBox, read_fault
+from gateway.sandbox.play import play
+from gateway.sandbox.records import ConnectionLog, Order, Request
+from gateway.sandbox.state import State
+
+_BACKLOG = 1024
+# Node closes a connection that is idle for 5 s, and says so in its keep-alive header.
+_NODE_IDLE_S = 5.0
+
+
+class Sandbox:
+    """A stand-in for OfferGrid on a real socket, with everything in memory.
+
+    `keys` maps accepted keys to accounts; None: a key's name says what it is (`sandbox-key-…` accepted, each an
+    account of its own; `sandbox-revoked-…` 401; `sandbox-provider-…` 403; anything else 401). `per_minute` and
+    `per_hour` are a key's limits, 0 = none. Use one instance from one event loop only; start it once.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        keys: Mapping[str, str] | None = None,
+        per_minute: int = 100,
+        per_hour: int = 10_000,
+        idle_s: float = _NODE_IDLE_S,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._state = State(keys=keys, per_minute=per_minute, per_hour=per_hour)
+        self._idle_s = idle_s
+        self._hub: Hub | None = None
+        self._server: asyncio.Server | None = None
+        self._held: socket.socket | None = None
+        self._reopening: asyncio.TimerHandle | None = None
+        self._reopen_task: asyncio.Task[None] | None = None
+
+    @property
+    def base_url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def orders(self) -> list[Order]:
+        """Every order held, oldest first."""
+        return list(self._state.orders.values())
+
+    @property
+    def calls(self) -> list[Request]:
+        """The receipt log: every call but those to `/sandbox/…`, in the order their headers were read."""
+        return list(self._state.calls)
+
+    @property
+    def connections(self) -> list[ConnectionLog]:
+        return [log for log in self._state.connections if not log.control]
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def set_fault(self, kind: str, **parameters: Any) -> None:
+        """As `POST /sandbox/faults`. Raises ValueError for what that refuses."""
+        self._running().faults.add(read_fault({"kind": kind, **parameters}))
+
+    def clear_faults(self) -> None:
+        self._running().faults.clear()
+
+    def reset(self) -> None:
+        """As `DELETE /sandbox/orders`: forgets orders, calls, limits and raw logs, and late placements to come."""
+        self._running().cancel_timers()
+        self._state.reset()
+
+    def _running(self) -> Hub:
+        if self._hub is None:
+            raise RuntimeError("the sandbox is not started")
+        return self._hub
+
+    async def start(self) -> None:
+        """Listens. Raises OSError when the port is taken."""
+        api = Api(self._state)
+        self._hub = Hub(
+            state=self._state,
+            faults=FaultBox(self._refuse),
+            answer=api.answer,
+            control=answer_control,
+            play=play,
+            idle_s=self._idle_s,
+        )
+        sock = await self._bind(self.port)
+        self.port = sock.getsockname()[1]
+        try:
+            await self._listen(sock)
+        except OSError:
+            sock.close()
+            raise
+
+    async def _bind(self, port: int) -> socket.socket:
+        found = await asyncio.get_running_loop().getaddrinfo(self.host, port, type=socket.SOCK_STREAM)
+        # IPv4 first: `localhost` is 127.0.0.1 to most clients.
+        family, kind, proto, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        return _bound(family, kind, proto, address)
+
+    async def _listen(self, sock: socket.socket) -> None:
+        hub = self._running()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(hub), sock=sock, backlog=_BACKLOG)
+
+    def _refuse(self, after_s: float) -> None:
+        """Closes the listening socket for that time. The port stays bound, so that nobody else can get it."""
+        if self._server is not None:
+            listening = self._server.sockets[0]
+            family, kind, proto, address = (
+                listening.family,
+                listening.type,
+                listening.proto,
+                listening.getsockname(),
+            )
+            self._server.close()
+            self._server = None
+            self._held = _bound(family, kind, proto, address)
+        if self._reopening is not None:
+            self._reopening.cancel()
+        self._reopening = asyncio.get_running_loop().call_later(after_s, self._reopen)
+
+    def _reopen(self) -> None:
+        self._reopening = None
+        held, self._held = self._held, None
+        if held is not None:
+            self._reopen_task = asyncio.get_running_loop().create_task(self._listen(held))
+
+    async def stop(self) -> None:
+        """Closes the port and all connections, and ends every task and timer. Orders stay readable."""
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+        if self._reopen_task is not None:
+            await self._reopen_task
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        hub, self._hub = self._hub, None
+        if hub is None:
+            return
+        hub.cancel_timers()
+        connections = list(hub.connections)
+        tasks = [conn.task for conn in connections if conn.task is not None]
+        for conn in connections:
+            conn.reset("sandbox_stopped")
+        for conn in connections:
+            await conn.lost.wait()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if server is not None:
+            await server.wait_closed()
+
+
+def _bound(family: int, kind: int, proto: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def serve(host: str, port: int) -> None:
+    """Runs a sandbox with OfferGrid's own limits until it is cancelled. Raises OSError when the port is taken."""
+    sandbox = Sandbox(host=host, port=port)
+    await sandbox.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await sandbox.stop()
