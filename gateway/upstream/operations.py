@@ -1,0 +1,81 @@
+"""What Ordergate asks of OfferGrid, and the one place where everything that can happen becomes evidence."""
+
+from collections.abc import Callable
+
+import httpx
+
+from gateway import __version__
+from gateway.core.evidence import Answered, Evidence, Sent
+from gateway.upstream.transport import AttemptFailed, RevealsKey
+from generated.operations import LIST, PLACE
+
+
+class OfferGrid:
+    """OfferGrid behind any httpx transport. No call raises anything but a cancellation.
+
+    `base_url` may have a path, which goes before each operation's own.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, base_url: str) -> None:
+        self._transport = transport
+        base = base_url.rstrip("/")
+        self._place_url = httpx.URL(base + PLACE.path)
+        self._probe_url = httpx.URL(base + LIST.path)
+        common = {
+            "host": self._place_url.netloc.decode("ascii"),
+            "user-agent": f"ordergate/{__version__}",
+            "accept": "application/json",
+            "accept-encoding": "identity",
+        }
+        self._read_headers = httpx.Headers(common)
+        self._order_headers = httpx.Headers({**common, "content-type": "application/json"})
+
+    async def place(
+        self,
+        body: bytes,
+        *,
+        request_id: str,
+        traceparent: str,
+        key: RevealsKey,
+        deadline: float,
+        may_send: Callable[[], bool],
+    ) -> Evidence:
+        """Place one order: one attempt, COSTS money. `deadline` is monotonic; `body` goes out byte for byte."""
+        headers = httpx.Headers(self._order_headers)
+        headers["x-request-id"] = request_id
+        headers["traceparent"] = traceparent
+        extensions = {"ordergate.deadline": deadline, "ordergate.key": key, "ordergate.may_send": may_send}
+        stream = httpx.ByteStream(body)
+        request = httpx.Request(
+            PLACE.method, self._place_url, headers=headers, stream=stream, extensions=extensions
+        )
+        return await self._attempt(request)
+
+    async def probe(self, *, key: RevealsKey, deadline: float) -> Evidence:
+        """A harmless read with that key: whether OfferGrid can be reached and takes the key."""
+        extensions = {"ordergate.deadline": deadline, "ordergate.key": key}
+        stream = httpx.ByteStream(b"")
+        request = httpx.Request(
+            LIST.method, self._probe_url, headers=self._read_headers, stream=stream, extensions=extensions
+        )
+        return await self._attempt(request)
+
+    async def _attempt(self, request: httpx.Request) -> Evidence:
+        """The boundary: what is not known for certain to be unsent counts as sent."""
+        try:
+            response = await self._transport.handle_async_request(request)
+            headers = response.headers
+            if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+                await response.aclose()
+                return Sent(reason="broken", detail="encoded")
+            body = await response.aread()
+        except AttemptFailed as failure:
+            return failure.evidence
+        except Exception as error:  # noqa: BLE001 - a foreign transport may raise anything, and may have sent it all
+            return Sent(reason="broken", detail=type(error).__name__)
+        return Answered(
+            status=response.status_code,
+            body=body,
+            content_type=headers.get("content-type", ""),
+            retry_after=headers.get("retry-after"),
+        )

@@ -1,0 +1,228 @@
+"""OfferGrid as an `httpx.AsyncBaseTransport`: one origin, one attempt a request, and exact evidence of each.
+
+It never sends a request twice, never follows a redirect and reads nothing from the environment. It alone opens an
+upstream key, directly before the bytes are written, and takes it out of everything that comes back.
+
+What a request's `extensions` say:
+
+- `ordergate.deadline` (float, required): the monotonic instant that bounds the whole attempt, connecting included;
+- `ordergate.key` (`RevealsKey`, required): the key to send;
+- `ordergate.may_send` (`Callable[[], bool]`): asked directly before the first byte. False: nothing is sent.
+
+A response has `ordergate.reused` (bool) in its `extensions`: whether the connection had carried a request before.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import httpx
+import msgspec
+
+from gateway.clock import Clock
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.dialing import dial
+from gateway.upstream.failure import AttemptFailed, not_sent
+from gateway.upstream.masking import holds_escape_or, mask
+from gateway.upstream.response import RawResponse
+from generated.operations import PLACE
+
+__all__ = ["AttemptFailed", "RevealsKey", "TransportOptions", "UpstreamTransport"]
+
+_PORTS = {"http": 80, "https": 443}
+# Written by the transport itself, from what it knows; whatever a request says of them is left out.
+_OWN_HEADERS = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"te", b"trailer"}
+)
+
+
+class RevealsKey(Protocol):
+    """An upstream key that nobody can read by accident."""
+
+    def reveal(self) -> str:
+        """The key as text, as it goes into the header."""
+
+
+class TransportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the transport needs to know of the settings.
+
+    `base_url` may have a path, which the transport does not look at. `ssl_context` is required for https and unused
+    for http. `key_header` is the header that carries the upstream key.
+    """
+
+    base_url: str
+    connect_timeout_s: float
+    keepalive_idle_s: float
+    max_response_bytes: int
+    max_idle_connections: int
+    ssl_context: ssl.SSLContext | None = None
+    key_header: str = PLACE.key_header
+
+
+class UpstreamTransport(httpx.AsyncBaseTransport):
+    """Belongs to one event loop. How many attempts run at a time is for admission to say, not limited here."""
+
+    def __init__(self, options: TransportOptions, clock: Clock) -> None:
+        url = httpx.URL(options.base_url)
+        if url.scheme not in _PORTS or not url.host:
+            raise ValueError("base_url must be an http or https URL")
+        if url.scheme == "https" and options.ssl_context is None:
+            raise ValueError("an https base_url needs an ssl_context")
+        self._options = options
+        self._clock = clock
+        self._origin = (url.raw_scheme, url.raw_host, url.port)
+        self._host, self._port = url.host, url.port or _PORTS[url.scheme]
+        self._tls = options.ssl_context if url.scheme == "https" else None
+        self._host_line = b"host: " + url.netloc + b"\r\n"
+        self._key_header = options.key_header.lower().encode("ascii")
+        self._idle: list[UpstreamConnection] = []
+        self._open: set[UpstreamConnection] = set()
+        self._pruning: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """One attempt. The response is whole and its key is masked; anything else is `AttemptFailed`."""
+        deadline, key, may_send = self._terms(request)
+        body = await request.aread()
+        connection, reused = await self._connection(deadline)
+        refusal = self._refusal(deadline, may_send) or self._write(connection, request, body, key)
+        if refusal is not None:
+            self._release(connection)
+            raise refusal
+        raw = await connection.finish(deadline - self._clock.monotonic())
+        self._release(connection)
+        return self._response(raw, key, reused=reused)
+
+    async def aclose(self) -> None:
+        """Close every connection, those with an attempt under way too, and wait until their sockets are closed."""
+        self._closed = True
+        if self._pruning is not None:
+            self._pruning.cancel()
+        while self._open:
+            for connection in tuple(self._open):
+                connection.abort()
+            await asyncio.sleep(0)
+
+    # -- before the write
+
+    def _terms(self, request: httpx.Request) -> tuple[float, RevealsKey, Callable[[], bool]]:
+        extensions = request.extensions
+        url = request.url
+        if (url.raw_scheme, url.raw_host, url.port) != self._origin:
+            raise not_sent("no_connection", "the request is for another origin")
+        if "ordergate.deadline" not in extensions or "ordergate.key" not in extensions:
+            raise not_sent("no_connection", "the request has no deadline or no key")
+        may_send = cast(Callable[[], bool], extensions.get("ordergate.may_send", _always))
+        return float(extensions["ordergate.deadline"]), cast(RevealsKey, extensions["ordergate.key"]), may_send
+
+    async def _connection(self, deadline: float) -> tuple[UpstreamConnection, bool]:
+        """An idle connection that is still good, the one used last first; else a new one. And whether it is old."""
+        if self._closed:
+            raise not_sent("no_connection", "the transport is closed")
+        oldest = self._clock.monotonic() - self._options.keepalive_idle_s
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since >= oldest and connection.usable():
+                return connection, connection.used
+            connection.abort()
+        connection = await self._dial(deadline)
+        if not connection.usable():
+            connection.abort()
+            raise not_sent("no_connection", "closed, or bytes arrived, before anything was sent")
+        return connection, False
+
+    async def _dial(self, deadline: float) -> UpstreamConnection:
+        timeout_s = min(self._options.connect_timeout_s, deadline - self._clock.monotonic())
+        if timeout_s <= 0:
+            raise not_sent("too_late", "the deadline had passed before connecting")
+        connection = UpstreamConnection(self._options.max_response_bytes, self._forget)
+        await dial(connection, self._host, self._port, self._tls, timeout_s)
+        self._open.add(connection)
+        if connection.lost or self._closed:
+            connection.abort()
+            if connection.lost:
+                self._open.discard(connection)
+        return connection
+
+    def _refusal(self, deadline: float, may_send: Callable[[], bool]) -> AttemptFailed | None:
+        """The last questions before the first byte; nothing asynchronous stands between them and the write."""
+        if self._clock.monotonic() >= deadline:
+            return not_sent("too_late", "the deadline had passed before the first byte")
+        try:
+            allowed = may_send()
+        except Exception as error:  # noqa: BLE001 - whoever cannot say that it still owns the order does not own it
+            return not_sent("too_late", f"may_send failed: {type(error).__name__}")
+        return None if allowed else not_sent("too_late", "no longer allowed to send")
+
+    def _write(
+        self, connection: UpstreamConnection, request: httpx.Request, body: bytes, key: RevealsKey
+    ) -> AttemptFailed | None:
+        """Write the request, or say why it cannot be written. The key lives in no frame that an exception shows."""
+        head = self._head(request, len(body), key)
+        if head is None:
+            return not_sent("no_connection", "a header or the key cannot be written as HTTP")
+        connection.begin(head + body)
+        return None
+
+    def _head(self, request: httpx.Request, length: int, key: RevealsKey) -> bytes | None:
+        """Start line and headers, or None where one of them would be read as more than it is."""
+        lines = [b"%b %b HTTP/1.1\r\n%b" % (request.method.encode("ascii"), request.url.raw_path, self._host_line)]
+        for name, value in request.headers.raw:
+            lower = name.lower()
+            if lower not in _OWN_HEADERS and lower != self._key_header:
+                lines.append(b"%b: %b\r\n" % (lower, value))
+        text = key.reveal()
+        if not text or not text.isascii() or not text.isprintable():
+            return None
+        lines.append(b"%b: %b\r\ncontent-length: %d\r\n\r\n" % (self._key_header, text.encode("ascii"), length))
+        head = b"".join(lines)
+        # One line end a line and two more at the end of the first and the last piece: any other is inside a value.
+        expected = len(lines) + 3
+        if head.count(b"\n") != expected or head.count(b"\r") != expected or b"\0" in head:
+            return None
+        return head
+
+    # -- after the response
+
+    def _response(self, raw: RawResponse, key: RevealsKey, *, reused: bool) -> httpx.Response:
+        secret = key.reveal().encode("ascii")
+        headers = raw.headers
+        if holds_escape_or(raw.head, secret):
+            headers = [(mask(name, secret), mask(value, secret)) for name, value in headers]
+        return httpx.Response(
+            raw.status,
+            headers=headers,
+            stream=httpx.ByteStream(mask(raw.body, secret)),
+            extensions={"ordergate.reused": reused},
+        )
+
+    def _release(self, connection: UpstreamConnection) -> None:
+        if self._closed or not connection.is_open() or len(self._idle) >= self._options.max_idle_connections:
+            connection.abort()
+            return
+        connection.idle_since = self._clock.monotonic()
+        self._idle.append(connection)
+        if self._pruning is None:
+            self._schedule_pruning()
+
+    def _schedule_pruning(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._pruning = loop.call_later(self._options.keepalive_idle_s, self._prune)
+
+    def _prune(self) -> None:
+        self._pruning = None
+        oldest = self._clock.monotonic() - self._options.keepalive_idle_s
+        while self._idle and self._idle[0].idle_since <= oldest:
+            self._idle.pop(0).abort()
+        if self._idle:
+            self._schedule_pruning()
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+
+def _always() -> bool:
+    return True
