@@ -143,9 +143,12 @@ class ResponseReader:
             self._refuse("too many headers")
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code() if self._parser else 0
-        if status >= 200:
+        parser = self._parser
+        status = parser.get_status_code() if parser is not None else 0
+        if parser is not None and status >= 200:
             self._status, self._headers_done = status, True
+            # Asked here: once the message is over, llhttp has forgotten what it was framed by.
+            self._persistent = parser.should_keep_alive()
         elif status < 100 or status == 101:
             self._refuse("switched to another protocol" if status == 101 else "no such status")
         else:
@@ -212,9 +215,7 @@ class ResponseReader:
             raise Broken("larger than allowed")
         self._chunked = bool(codings)
         self._until_eof = not (codings or lengths or self._status in (204, 304))
-        self._persistent = (
-            is_http_11 and not closing and self._parser is not None and self._parser.should_keep_alive()
-        )
+        self._persistent = self._persistent and is_http_11 and not closing
 
     def _end(self) -> None:
         """The response is whole: see whether anything came behind it, and let go of the parser.
