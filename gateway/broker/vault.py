@@ -18,6 +18,7 @@ import errno
 import hashlib
 import hmac
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, get_args
@@ -86,6 +87,10 @@ class Secret(_Unshown):
     def reveal(self) -> str:
         return self._text
 
+    def matches(self, form: re.Pattern[str]) -> bool:
+        """Whether the whole text has this form, without showing it to whoever asks."""
+        return form.fullmatch(self._text) is not None
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
@@ -127,6 +132,14 @@ class Vault(_Unshown):
         salt, nonce = self._clock.random_bytes(_SALT_BYTES), self._clock.random_bytes(_NONCE_BYTES)
         place = _place(versions, table, row, column)
         return versions + salt + nonce + self._cipher(versions, salt).encrypt(nonce, plaintext, place)
+
+    def seal_secret(self, secret: Secret, *, table: str, row: str, column: str) -> bytes:
+        """`seal` of a secret's text, so that whoever stores one need not see it."""
+        return self.seal(secret.reveal().encode(), table=table, row=row, column=column)
+
+    def open_secret(self, sealed: bytes, *, table: str, row: str, column: str) -> Secret:
+        """`open` as a secret. Raises `SealBroken`."""
+        return Secret(self.open(sealed, table=table, row=row, column=column).decode())
 
     def open(self, sealed: bytes, *, table: str, row: str, column: str) -> bytes:
         """The plaintext that was sealed for this very place. Raises `SealBroken`."""
@@ -184,7 +197,7 @@ def load_or_create_master_key(path: Path, may_create: bool, clock: Clock) -> Vau
     `BadSettings`, one line, where the file is missing, not 32 bytes, a link, another user's, or open to others.
     """
     try:
-        if may_create and not _is_there(path):
+        if may_create and not os.path.lexists(path):
             _create(path, clock)
         _refuse_open_directory(path)
         master = _read(path)
@@ -200,16 +213,8 @@ def _bad(path: Path, what: str) -> BadSettings:
     return BadSettings(f"secrets.master_key_file: {path}: {what}")
 
 
-def _is_there(path: Path) -> bool:
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _refuse_open_directory(path: Path) -> None:
-    """Where anybody may rename files, anybody may put another key in place of this one (a sticky bit forbids it)."""
+    """Where all may rename files, anybody may put another key in this one's place (a sticky bit forbids it)."""
     try:
         mode = path.parent.stat().st_mode
     except FileNotFoundError:
@@ -257,9 +262,8 @@ def _create(path: Path, clock: Clock) -> None:
     try:
         try:
             os.fchmod(descriptor, 0o600)  # a umask may have taken the owner's rights away
-            os.write(
-                descriptor, clock.random_bytes(MASTER_KEY_BYTES)
-            )  # so few bytes are written whole or not at all
+            if os.write(descriptor, clock.random_bytes(MASTER_KEY_BYTES)) != MASTER_KEY_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

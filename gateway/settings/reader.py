@@ -28,7 +28,7 @@ _MAX_SUGGESTIONS: Final = 50
 _NUMERIC: Final = re.compile(r"[-+]?[0-9][-+0-9._eE]{0,20}")
 # Kubernetes sets these in every container for a service that is called ordergate or ordergate-something.
 _SERVICE_LINK: Final = re.compile(
-    r"ORDERGATE_(\w+_)?(?P<kind>SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    r"ORDERGATE_(\w+?_)??(?P<kind>SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 
 
@@ -177,7 +177,7 @@ def _take_environment(environ: Mapping[str, str], known: Mapping[str, SettingInf
             if info.variable not in environ:
                 reading.take_file(info, text, place)
         elif variable not in OTHER_VARIABLES and not _is_service_link(variable, text):
-            near = _nearest(variable, [*by_variable, *by_file], reading)
+            near = _nearest(variable, [*by_variable, *by_file], reading, prefix=_PREFIX)
             reading.wrong(place, "", "there is no such setting" + near)
 
 
@@ -189,12 +189,15 @@ def _is_service_link(variable: str, text: str) -> bool:
     return link["kind"] != "PORT" or re.match(r"(tcp|udp|sctp)://", text) is not None
 
 
-def _nearest(name: str, names: list[str], reading: _Reading) -> str:
-    """`; did you mean …?` where something is near. Not for endless faults: comparing takes its time."""
+def _nearest(name: str, names: list[str], reading: _Reading, *, prefix: str = "") -> str:
+    """`; did you mean …?` where something is near. Not for endless faults: comparing takes its time.
+
+    `prefix` is what they all begin with: it makes nothing nearer.
+    """
     if len(name) > 64 or len(reading.faults) > _MAX_SUGGESTIONS:
         return ""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(name.removeprefix(prefix), [it.removeprefix(prefix) for it in names], n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _kind(raw: object, info: SettingInfo) -> str:

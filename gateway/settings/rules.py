@@ -22,7 +22,7 @@ _MIN_TOKEN_ALPHABET: Final = 5
 # A token made of these words alone was copied from an example.
 _EXAMPLE_WORDS: Final = re.compile(
     r"change|replace|me|admin|secret|ordergate|offergrid|password|passwd|default|example|token|your|my|the|here"
-    r"|letmein|123(4(5(6(7(89?)?)?)?)?)?|[^a-z0-9]"
+    r"|letmein|123(4(5(6(7(89?)?)?)?)?)?|[-_.]"
 )
 
 
