@@ -4,6 +4,7 @@ OrdergateError
 ├── Problem            what a tenant or an admin caller is told, as application/problem+json (RFC 9457)
 │   └── …              one class a problem type: `type`, `title` and `status` are class attributes
 ├── OperatorError      what a person at the command line is told; `exit_code` is the process's exit status
+│   ├── BadUsage           2
 │   ├── BadSettings        3
 │   ├── Refused            4   no such thing, it exists already, or it may not be done
 │   └── StorageUnreachable 5   storage, or a service, cannot be reached or cannot be trusted
@@ -21,6 +22,12 @@ class OperatorError(OrdergateError):
     """Told on standard error, in one line or one line a fault; ends the command with `exit_code`."""
 
     exit_code: ClassVar[int] = 1
+
+
+class BadUsage(OperatorError):
+    """What was asked for makes no sense as it was asked: a name, a number or a text out of its bounds."""
+
+    exit_code = 2
 
 
 class BadSettings(OperatorError):
@@ -54,7 +61,15 @@ class LedgerUndecided(LedgerError):
 
 
 class LedgerBusy(LedgerError):
-    """The ledger's queue is full, or another process held the database too long. Nothing was written."""
+    """Another process held the database too long. Nothing was written."""
+
+
+class LedgerOverloaded(LedgerError):
+    """Too many writes are waiting already. Nothing was written."""
+
+
+class UpstreamOrderTaken(LedgerError):
+    """OfferGrid's answer names an order id that another order of the team has: it cannot be this order's."""
 
 
 class Problem(OrdergateError):
@@ -65,7 +80,7 @@ class Problem(OrdergateError):
 
     type: ClassVar[str]
     title: ClassVar[str]
-    status: ClassVar[int]
+    status: int
 
     def __init__(
         self,
@@ -146,6 +161,12 @@ class IdempotencyKeyReused(Problem):
 
 class HeaderTooLarge(Problem):
     type, title, status = "header-too-large", "The request's header section is too large", 431
+
+
+class OrderRejected(Problem):
+    """`status` is OfferGrid's own 4xx, set on the instance; told from the gateway's by `type`."""
+
+    type, title, status = "order-rejected", "OfferGrid refused the order", 422
 
 
 class OrderInFlight(Problem):

@@ -11,7 +11,9 @@ from typing import Literal
 
 import msgspec
 
-NotSentReason = Literal["connect_refused", "connect_timeout", "unresolvable", "tls", "too_late", "no_connection"]
+NotSentReason = Literal[
+    "connect_refused", "connect_timeout", "unresolvable", "tls", "too_late", "no_connection", "defect"
+]
 SentReason = Literal["timeout", "broken"]
 
 

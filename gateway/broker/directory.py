@@ -1,0 +1,107 @@
+"""The directory in memory: who a token belongs to, and which key that tenant's team lends.
+
+One immutable snapshot, replaced whole when the ledger's directory has moved. Nothing here waits or reads.
+"""
+
+import hmac
+from collections.abc import Mapping
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from gateway.broker.vault import SealBroken, Secret
+from gateway.clock import Clock
+from gateway.core.directory import DirectoryRows, Tenant, TokenRecord, UpstreamKey
+from gateway.core.tokens import parse
+
+TOKEN_PURPOSE: Final = "token"
+KEYS_TABLE: Final = "upstream_keys"
+KEY_COLUMN: Final = "key"
+
+AuthFailure = Literal["missing", "malformed", "unknown", "wrong_secret", "revoked", "expired"]
+
+
+class Opens(Protocol):
+    """The part of the vault that is needed here."""
+
+    def open_secret(self, sealed: bytes, *, table: str, row: str, column: str) -> Secret: ...
+    def mac(self, purpose: Literal["token"], data: bytes) -> bytes: ...
+
+
+class LentKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A team's active key, ready for the transport."""
+
+    key_id: str
+    secret: Secret
+
+
+class KeyUnreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """The team's active key is there, and its record cannot be opened: never send a placeholder."""
+
+    key_id: str
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    rows: DirectoryRows
+    tokens: Mapping[str, TokenRecord]
+    tenants: Mapping[int, Tenant]
+    keys: Mapping[int, LentKey | KeyUnreadable]
+
+
+class Directory:
+    """Holds the current snapshot. `replace` swaps it; everything else only looks."""
+
+    def __init__(self, rows: DirectoryRows, vault: Opens, clock: Clock) -> None:
+        self._vault = vault
+        self._clock = clock
+        self._no_such_token = vault.mac(TOKEN_PURPOSE, b"")
+        self._now = _snapshot(rows, vault)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._now
+
+    def replace(self, rows: DirectoryRows) -> None:
+        self._now = _snapshot(rows, self._vault)
+
+    def authenticate(self, shown: str) -> Tenant | AuthFailure:
+        """The tenant whose token this is, or why it is none's; the same work for every well-formed token."""
+        token = parse(shown)
+        if token is None:
+            return "malformed"
+        now = self._now
+        record = now.tokens.get(token.token_id)
+        digest = self._vault.mac(TOKEN_PURPOSE, token.secret.encode("ascii"))
+        same = hmac.compare_digest(digest, record.digest if record else self._no_such_token)
+        if record is None:
+            return "unknown"
+        if not same:
+            return "wrong_secret"
+        if record.revoked_ms is not None:
+            return "revoked"
+        if record.expires_ms is not None and record.expires_ms <= self._clock.wall_ms():
+            return "expired"
+        return now.tenants[record.tenant_id]
+
+    def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None:
+        """The team's active key, or None where it has none."""
+        return self._now.keys.get(team_id)
+
+
+def _snapshot(rows: DirectoryRows, vault: Opens) -> Snapshot:
+    return Snapshot(
+        version=rows.version,
+        rows=rows,
+        tokens={token.token_id: token for token in rows.tokens},
+        tenants={tenant.tenant_id: tenant for tenant in rows.tenants},
+        keys={key.team_id: _opened(key, vault) for key in rows.keys if key.state == "active"},
+    )
+
+
+def _opened(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
+    try:
+        secret = vault.open_secret(key.sealed_key, table=KEYS_TABLE, row=key.key_id, column=KEY_COLUMN)
+    except SealBroken:
+        return KeyUnreadable(key_id=key.key_id)
+    return LentKey(key_id=key.key_id, secret=secret)

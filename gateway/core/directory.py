@@ -1,0 +1,65 @@
+"""Teams, upstream keys, tenants and tokens as values: what the ledger stores and the broker decides with."""
+
+from typing import Literal
+
+import msgspec
+
+KeyState = Literal["standby", "active", "retiring", "revoked", "refused"]
+TenantState = Literal["active", "suspended"]
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    """An OfferGrid account."""
+
+    team_id: int
+    name: str
+    created_ms: int
+
+
+class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a team's keys. `sealed_key` is bound to its table, its row (`key_id`) and the column `key`."""
+
+    key_id: str
+    team_id: int
+    state: KeyState
+    sealed_key: bytes
+    per_minute: int | None
+    per_hour: int | None
+    created_ms: int
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """A caller. `defaults` and `enforced` map metadata member names to JSON texts."""
+
+    tenant_id: int
+    name: str
+    team_id: int
+    team: str
+    state: TenantState
+    require_idempotency_key: bool
+    guaranteed_per_minute: int | None
+    implicit_window_s: int | None
+    defaults: dict[str, str]
+    enforced: dict[str, str]
+    created_ms: int
+
+
+class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A token without its secret. `digest` is the keyed hash of the secret."""
+
+    token_id: str
+    tenant_id: int
+    digest: bytes
+    created_ms: int
+    expires_ms: int | None
+    revoked_ms: int | None
+
+
+class DirectoryRows(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it at one `version`, read in one transaction."""
+
+    version: int
+    teams: tuple[Team, ...]
+    keys: tuple[UpstreamKey, ...]
+    tenants: tuple[Tenant, ...]
+    tokens: tuple[TokenRecord, ...]

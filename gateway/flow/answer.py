@@ -1,0 +1,187 @@
+"""What the tenant is told: from a verdict to what is written down, and from what is written down to an answer.
+
+An answer is always made from what the ledger holds, so that a replay goes through the same function as the first
+answer and says the same bytes.
+"""
+
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.core.evidence import Answered, Evidence, NotSent, Sent
+from gateway.core.lifecycle import Outcome
+from gateway.core.outcome import UNREADABLE, Cause, Verdict, parsed
+from gateway.core.problems import MEDIA_TYPE, AboutOrder, document, upstream_body
+from gateway.core.resend import retry_after_s
+from gateway.errors import (
+    OrderInFlight,
+    OrderRejected,
+    OutcomeUnknown,
+    OutcomeUnknownTimeout,
+    Problem,
+    UpstreamCredentials,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
+from gateway.ledger.interface import AttemptEnd, Settlement
+
+RETRY_IN_FLIGHT_S: Final = 1
+RETRY_UNREACHABLE_S: Final = 1
+RETRY_UNKNOWN_S: Final = 5
+RETRY_CREDENTIALS_S: Final = 60
+"""A key is mended by people."""
+
+_DETAILS: Final[dict[Cause, str]] = {
+    "placed": "",
+    "rejected": "OfferGrid refused the order; its answer is in `upstream`.",
+    "unreachable": "No byte of the order left the gateway. It may be sent again.",
+    "throttled": "OfferGrid is over the key's limit and did not act on the order.",
+    "key_refused": "OfferGrid does not accept the team's key. An operator has to mend it.",
+    "key_forbidden": "OfferGrid does not let the team's key place orders. An operator has to mend it.",
+    "timeout": "The order was sent and no whole answer came in time. OfferGrid may have it. Do not send it anew.",
+    "broken": "The order was sent and the connection broke. OfferGrid may have it. Do not send it anew.",
+    "unusable_answer": "OfferGrid's answer does not say whether it has the order. Do not send it anew.",
+}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer about an order. `outcome` is the metric's label for it."""
+
+    status: int
+    body: bytes
+    content_type: str
+    outcome: str
+    order_id: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Told(Protocol):
+    """What an answer is made from: a settlement that was just written, or a stored order."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def http_status(self) -> int | None: ...
+    @property
+    def response(self) -> bytes | None: ...
+    @property
+    def answer(self) -> bytes | None: ...
+
+
+def settlement_of(verdict: Verdict, evidence: Evidence, *, order_id: str, request_id: str) -> Settlement:
+    """What is written down of an order that this verdict ends."""
+    problem = _problem(verdict, evidence)
+    response, upstream, upstream_status = None, None, None
+    if isinstance(evidence, Answered):
+        response, value = evidence.body, parsed(evidence.body)
+        upstream = (evidence.status, upstream_body(response, is_json=value is not UNREADABLE))
+        seen = value.get("status") if isinstance(value, dict) and problem is None else None
+        upstream_status = seen if isinstance(seen, str) else None
+    about = AboutOrder(
+        outcome=verdict.outcome, retryable=verdict.outcome != "rejected", order_id=order_id, upstream=upstream
+    )
+    return Settlement(
+        outcome=verdict.outcome,
+        cause=verdict.cause,
+        http_status=problem.status if problem else 201,
+        upstream_order_id=verdict.upstream_order_id,
+        upstream_status=upstream_status,
+        response=response,
+        answer=document(problem, request_id=request_id, order=about) if problem else None,
+    )
+
+
+def answer_from(told: Told, order_id: str, *, replayed: bool = False, retry_s: int | None = None) -> Answer:
+    """The answer that a settled order stands for; the same status and the same bytes each time."""
+    problem = told.answer is not None
+    headers: list[tuple[str, str]] = []
+    if replayed:
+        headers.append(("idempotent-replayed", "true"))
+    if told.outcome == "unknown":
+        retry_s = RETRY_UNKNOWN_S
+    if retry_s is not None:
+        headers.append(("retry-after", str(retry_s)))
+    assert told.http_status is not None, "only settled or unknown orders are told"
+    return Answer(
+        status=told.http_status,
+        body=(told.answer if problem else told.response) or b"",
+        content_type=MEDIA_TYPE if problem else "application/json",
+        outcome="replayed" if replayed else told.outcome,
+        order_id=order_id,
+        headers=tuple(headers),
+    )
+
+
+def attempt_end(evidence: Evidence, wall_ms: int) -> AttemptEnd:
+    """What is written down of an attempt that this evidence ends."""
+    match evidence:
+        case Answered(status=status):
+            return AttemptEnd(ended_ms=wall_ms, evidence="answered", status=status)
+        case Sent():
+            return AttemptEnd(ended_ms=wall_ms, evidence="sent", status=None)
+        case NotSent():
+            return AttemptEnd(ended_ms=wall_ms, evidence="not_sent", status=None)
+
+
+def retry_s_of(cause: Cause, evidence: Evidence, *, wall_ms: int) -> int | None:
+    """`retry-after` for a first answer, in whole seconds; None where sending again has no sense."""
+    match cause:
+        case "throttled":
+            assert isinstance(evidence, Answered)
+            return retry_after_s(evidence.retry_after, wall_ms=wall_ms)
+        case "unreachable":
+            return RETRY_UNREACHABLE_S
+        case "key_refused" | "key_forbidden":
+            return RETRY_CREDENTIALS_S
+        case _:
+            return None
+
+
+def problem_answer(
+    problem: Problem, *, request_id: str, outcome: Outcome, order_id: str | None = None, retry_s: int | None = None
+) -> Answer:
+    """An answer about an order that does not come out of the ledger's row."""
+    about = AboutOrder(outcome=outcome, retryable=True, order_id=order_id)
+    retry = () if retry_s is None else (("retry-after", str(retry_s)),)
+    return Answer(
+        status=problem.status,
+        body=document(problem, request_id=request_id, order=about),
+        content_type=MEDIA_TYPE,
+        outcome=outcome,
+        order_id=order_id,
+        headers=(*problem.headers, *retry),
+    )
+
+
+def in_flight_answer(order_id: str, *, request_id: str) -> Answer:
+    """The same key while the first request is still running."""
+    return problem_answer(
+        OrderInFlight("The order is on its way; ask again for its end."),
+        request_id=request_id,
+        outcome="in_flight",
+        order_id=order_id,
+        retry_s=RETRY_IN_FLIGHT_S,
+    )
+
+
+def _problem(verdict: Verdict, evidence: Evidence) -> Problem | None:
+    """The problem that a verdict means to the tenant; None where the order is placed."""
+    detail = _DETAILS[verdict.cause]
+    match verdict.cause:
+        case "placed":
+            return None
+        case "rejected":
+            assert isinstance(evidence, Answered)
+            rejected = OrderRejected(detail)
+            rejected.status = evidence.status
+            return rejected
+        case "unreachable":
+            return UpstreamUnavailable(detail)
+        case "throttled":
+            return UpstreamThrottled(detail)
+        case "key_refused" | "key_forbidden":
+            return UpstreamCredentials(detail)
+        case "timeout":
+            return OutcomeUnknownTimeout(detail)
+        case "broken" | "unusable_answer":
+            return OutcomeUnknown(detail)

@@ -1,0 +1,141 @@
+"""What a ledger promises, whatever keeps it.
+
+Every method that writes returns only when the change is durable (it survives a power cut), and raises
+
+- `LedgerError`: certainly nothing was written;
+- `LedgerBusy`, `LedgerOverloaded`: the same, because the database or the queue was occupied;
+- `LedgerUndecided`: the commit was cut off. Whoever meant to send must not send.
+
+Times are milliseconds since 1970, UTC. Bodies are plain bytes here; at rest they are sealed.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from gateway.core.evidence import EvidenceKind
+from gateway.core.lifecycle import Outcome
+from gateway.core.outcome import Cause
+
+
+class Seals(Protocol):
+    """The part of the vault that a ledger needs: records bound to their place, and keyed digests."""
+
+    def seal(self, plaintext: bytes, *, table: str, row: str, column: str) -> bytes: ...
+    def open(self, sealed: bytes, *, table: str, row: str, column: str) -> bytes: ...
+    def mac(self, purpose: Literal["idempotency-key"], data: bytes) -> bytes: ...
+
+
+class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An intent as it is claimed. `fingerprint` is a keyed digest of the body's value."""
+
+    order_id: str
+    tenant_id: int
+    tenant: str
+    team_id: int
+    fingerprint: bytes
+    idempotency_key: str | None
+    created_ms: int
+
+
+class AttemptStart(msgspec.Struct, frozen=True, kw_only=True):
+    key_id: str
+    started_ms: int
+
+
+class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """`status` is OfferGrid's HTTP status where a whole answer came."""
+
+    ended_ms: int
+    evidence: EvidenceKind
+    status: int | None
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """How an order ended. `response` is OfferGrid's body; `answer` what the tenant is told, where that differs."""
+
+    outcome: Outcome
+    cause: Cause
+    http_status: int
+    upstream_order_id: str | None = None
+    upstream_status: str | None = None
+    response: bytes | None = None
+    answer: bytes | None = None
+
+
+class StoredAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    started_ms: int
+    ended_ms: int | None
+    evidence: EvidenceKind | None
+    status: int | None
+
+
+class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One order as the ledger holds it. `seq` orders them by when they were claimed."""
+
+    seq: int
+    order_id: str
+    tenant: str
+    outcome: Outcome
+    cause: Cause | None
+    http_status: int | None
+    upstream_order_id: str | None
+    upstream_status: str | None
+    idempotency_key: str | None
+    created_ms: int
+    settled_ms: int | None
+    attempts: tuple[StoredAttempt, ...]
+    response: bytes | None
+    answer: bytes | None
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """The order is this caller's to send, under this id. `version` is what its next change must name."""
+
+    order_id: str
+    version: int
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """The tenant's key names an order already: nothing was written. `same_body`: it asks for the same."""
+
+    order: StoredOrder
+    same_body: bool
+
+
+Claim = Claimed | Known
+
+
+class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Newest first. `tenant_id` None means all tenants; `before_seq` continues an earlier page."""
+
+    tenant_id: int | None = None
+    tenant: str | None = None
+    outcome: Outcome | None = None
+    before_seq: int | None = None
+    limit: int = 20
+
+
+class Ledger(Protocol):
+    """The orders' ledger. All methods may be called from one event loop at a time."""
+
+    async def claim(self, order: NewOrder, attempt: AttemptStart) -> Claim:
+        """First wins. `Claimed` means that the order stands `in_flight` with this attempt, durably.
+
+        A key's order that is `not_placed` is claimed again under its own id.
+        """
+
+    async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
+        """Closes one attempt and opens the next in one durable step."""
+
+    async def settle(self, claimed: Claimed, ended: AttemptEnd, settlement: Settlement) -> None:
+        """Writes how the order ended; durable before anyone is told."""
+
+    async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
+        """One order, of this tenant only unless None is given."""
+
+    async def page(self, wanted: OrderFilter) -> Sequence[StoredOrder]: ...
+
+    async def unsettled(self) -> dict[Outcome, int]:
+        """How many orders are `queued`, `in_flight` and `unknown`."""

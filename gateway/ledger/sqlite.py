@@ -1,0 +1,129 @@
+"""The embedded ledger: one SQLite file, one writer thread, one reader thread.
+
+One `serve` at a time owns a file: it holds the kernel's lock on `FILE.owner` for as long as it lives, so that what
+it finds in flight at start certainly belongs to a process that is gone. The commands need no ownership: they only
+look, or change the directory.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from gateway.clock import Clock
+from gateway.core.directory import DirectoryRows
+from gateway.core.lifecycle import Outcome
+from gateway.errors import LedgerError, StorageUnreachable
+from gateway.ledger import sqlite_orders as orders
+from gateway.ledger.interface import (
+    AttemptEnd,
+    AttemptStart,
+    Claim,
+    Claimed,
+    NewOrder,
+    OrderFilter,
+    Seals,
+    Settlement,
+    StoredOrder,
+)
+from gateway.ledger.sqlite_directory import SqliteDirectory
+from gateway.ledger.sqlite_engine import connect
+from gateway.ledger.sqlite_writer import Writer
+
+T = TypeVar("T")
+
+
+class Ownership:
+    """The right to place orders on one ledger file, held by the kernel's lock: it ends with the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(path.name + ".owner")
+        self._file = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            os.close(self._file)
+            raise StorageUnreachable(f"{path}: another `ordergate serve` is running on this ledger") from fault
+
+    def release(self) -> None:
+        os.close(self._file)
+
+
+class SqliteLedger:
+    """See `ledger.interface.Ledger`. Must be made on the event loop that uses it, by the file's owner."""
+
+    def __init__(
+        self, path: Path, seals: Seals, clock: Clock, on_commit: Callable[[float, LedgerError | None], None]
+    ) -> None:
+        self._seals = seals
+        self._clock = clock
+        self._owner = Ownership(path)
+        self._writer = Writer(connect(path), clock=clock, on_commit=on_commit)
+        self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
+        self._reader = connect(path)
+
+    @property
+    def broken(self) -> asyncio.Event:
+        """Set when a write's fate is unknown: this process must end and be started again."""
+        return self._writer.broken
+
+    async def recover(self) -> int:
+        """Settles what a process that is gone left in flight as `unknown`. Returns how many orders those were."""
+        return await self._writer.run(orders.recover)
+
+    async def claim(self, order: NewOrder, attempt: AttemptStart) -> Claim:
+        return await self._writer.run(lambda connection: orders.claim(connection, self._seals, order, attempt))
+
+    async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
+        return await self._writer.run(lambda connection: orders.next_attempt(connection, claimed, ended, attempt))
+
+    async def settle(self, claimed: Claimed, ended: AttemptEnd, settlement: Settlement) -> None:
+        await self._writer.run(
+            lambda connection: orders.settle(connection, self._seals, claimed, ended, settlement)
+        )
+
+    async def beat(self) -> None:
+        """One small durable write, by which readiness knows that the ledger takes any."""
+        now = str(self._clock.wall_ms())
+        await self._writer.run(
+            lambda connection: connection.execute(
+                "INSERT INTO meta (name, value) VALUES ('last_beat_ms', ?1) ON CONFLICT DO UPDATE SET value = ?1",
+                (now,),
+            )
+        )
+
+    async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
+        return await self._read(lambda reader: orders.find(reader, self._seals, order_id, tenant_id))
+
+    async def page(self, wanted: OrderFilter) -> Sequence[StoredOrder]:
+        return await self._read(lambda reader: orders.page(reader, self._seals, wanted))
+
+    async def unsettled(self) -> dict[Outcome, int]:
+        return await self._read(orders.unsettled)
+
+    async def directory_version(self) -> int:
+        return await self._read(lambda reader: SqliteDirectory(reader).version())
+
+    async def directory_rows(self) -> DirectoryRows:
+        return await self._read(lambda reader: SqliteDirectory(reader).rows())
+
+    async def close(self) -> None:
+        """Waits for accepted writes, then gives the file up."""
+        await self._writer.close()
+        self._reads.shutdown()
+        self._reader.close()
+        self._owner.release()
+
+    async def _read(self, look: Callable[[apsw.Connection], T]) -> T:
+        def translated() -> T:
+            try:
+                return look(self._reader)
+            except apsw.Error as fault:
+                raise LedgerError(f"{type(fault).__name__}: {fault}") from fault
+
+        return await asyncio.get_running_loop().run_in_executor(self._reads, translated)

@@ -1,0 +1,128 @@
+"""Opening an SQLite database that can be trusted, and one transaction on it.
+
+WAL with `synchronous=FULL`: a commit returns after its fsync. apsw brings an SQLite of its own, because versions
+3.7.0 to 3.51.2 can corrupt a WAL database that two processes write. This module is the one boundary at which
+SQLite's errors become the ledger's.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from gateway.errors import LedgerBusy, LedgerError, LedgerUndecided, StorageUnreachable
+
+OLDEST_SQLITE: Final = 3_051_003
+APPLICATION_ID: Final = 0x4F524447  # "ORDG": a foreign database is never migrated
+BUSY_TIMEOUT_MS: Final = 900
+"""How long a write waits for another process. A tenant waits for one group that was before it and for its own, and
+is told within 2 s that its order was not accepted."""
+
+WAL_LIMIT_BYTES: Final = 16 * 1024 * 1024
+_OCCUPIED: Final = (apsw.BusyError, apsw.LockedError)
+_REFUSED_BEFORE_WRITING: Final = (apsw.FullError, apsw.ConstraintError, apsw.ReadOnlyError, apsw.TooBigError)
+
+
+def connect(path: Path) -> apsw.Connection:
+    """A migrated connection to the ledger's file, which is made with mode 0600 where there is none.
+
+    StorageUnreachable where it cannot be opened, is no ledger, or was written by a newer version.
+    """
+    if apsw.SQLITE_VERSION_NUMBER < OLDEST_SQLITE:
+        raise StorageUnreachable(
+            f"SQLite {apsw.sqlite_lib_version()} can corrupt a ledger; 3.51.3 or newer is needed"
+        )
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        _configure(connection, path)
+        _migrate(connection, path)
+    except apsw.Error as fault:
+        raise StorageUnreachable(f"{path}: {_reason(fault)}; `ordergate doctor` looks closer") from fault
+    except OSError as fault:
+        raise StorageUnreachable(f"{path}: {fault.strerror}") from fault
+    return connection
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[apsw.Connection]:
+    """One write transaction: durable when the block is left, rolled back when it raises.
+
+    LedgerBusy: the database stayed locked. LedgerError: nothing was written. LedgerUndecided: the commit, or a
+    write below it, failed in a way that says nothing of what is on the disk; use this connection no more.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except _OCCUPIED as fault:
+        raise LedgerBusy("another process holds the ledger") from fault
+    except apsw.Error as fault:
+        raise LedgerError(_reason(fault)) from fault
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except apsw.Error as fault:
+        if not isinstance(fault, (*_OCCUPIED, *_REFUSED_BEFORE_WRITING)):
+            raise LedgerUndecided(_reason(fault)) from fault
+        _roll_back(connection, fault)
+        kind = LedgerBusy if isinstance(fault, _OCCUPIED) else LedgerError
+        raise kind(_reason(fault)) from fault
+    except BaseException as fault:
+        _roll_back(connection, fault)
+        raise
+
+
+def _roll_back(connection: apsw.Connection, cause: BaseException) -> None:
+    if not connection.in_transaction:  # SQLite rolled back by itself
+        return
+    try:
+        connection.execute("ROLLBACK")
+    except apsw.Error as fault:
+        raise LedgerUndecided(_reason(fault)) from cause
+
+
+def _configure(connection: apsw.Connection, path: Path) -> None:
+    if connection.pragma("application_id") not in (0, APPLICATION_ID):
+        raise StorageUnreachable(f"{path}: this is another program's SQLite database")
+    if connection.pragma("journal_mode", "WAL") != "wal":
+        raise StorageUnreachable(f"{path}: write-ahead logging cannot be used here; put the ledger on a local disk")
+    connection.pragma("synchronous", "FULL")
+    connection.pragma("foreign_keys", True)
+    connection.pragma("journal_size_limit", WAL_LIMIT_BYTES)
+
+
+def _migrate(connection: apsw.Connection, path: Path) -> None:
+    """Runs the migrations that the database has not seen, all in one transaction: whole or not at all."""
+    scripts = _scripts()
+    if connection.pragma("user_version") == len(scripts):
+        return
+    connection.execute("BEGIN EXCLUSIVE")  # of several processes that start at once, one migrates, the others wait
+    try:
+        seen = connection.pragma("user_version")
+        if seen > len(scripts):
+            raise StorageUnreachable(f"{path}: its schema ({seen}) is newer than this program's ({len(scripts)})")
+        if seen == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
+            raise StorageUnreachable(f"{path}: this is another program's SQLite database")
+        for script in scripts[seen:]:
+            connection.execute(script)
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", len(scripts))
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _scripts() -> list[str]:
+    folder = resources.files("gateway.ledger") / "migrations"
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return [(folder / name).read_text(encoding="utf-8") for name in names]
+
+
+def _reason(fault: apsw.Error) -> str:
+    return f"{type(fault).__name__}: {fault}"

@@ -1,0 +1,157 @@
+"""Every metric, as data: name, type, labels, buckets, and the question that it answers.
+
+Labels are bounded: `tenant` and `team` are registered names (past `MAX_NAMES` of them `_other`), `route` is one of
+the routes that exist, `method` one that HTTP knows. Never an id, a path or a message.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+MAX_NAMES: Final = 200
+OTHER: Final = "_other"
+
+ORDER_OUTCOMES: Final = (
+    "placed", "rejected", "not_placed", "unknown", "replayed", "replayed_by_body", "in_flight", "invalid",
+)  # fmt: skip
+ATTEMPT_RESULTS: Final = ("2xx", "4xx", "429", "5xx", "timeout", "connect_error", "broken")
+ERROR_REASONS: Final = ("timeout", "broken", "connect_error", "5xx")
+RESEND_REASONS: Final = ("not_sent", "throttled")
+AUTH_REASONS: Final = ("missing", "malformed", "unknown", "wrong_secret", "revoked", "expired")
+OPERATIONS: Final = ("place", "list", "show", "cancel")
+
+# Three a decade, from less than the gateway's own part to the longest that an order can take: timeout_s + max_wait_s.
+LATENCY_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
+OVERHEAD_BUCKETS_S: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 2)
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """One family. `question` is what a person on call wants to know when they look at it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    question: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+HTTP_REQUESTS: Final = Metric(
+    name="ordergate_http_requests_total",
+    kind="counter",
+    labels=("listener", "method", "route", "status"),
+    help="Requests answered, by listener, method, route and status.",
+    question="What is being asked, and how is it answered?",
+)
+HTTP_DURATION: Final = Metric(
+    name="ordergate_http_request_duration_seconds",
+    kind="histogram",
+    labels=("listener", "route"),
+    buckets=LATENCY_BUCKETS_S,
+    help="From a request's header to its answer's last byte.",
+    question="How long do callers wait?",
+)
+HTTP_IN_FLIGHT: Final = Metric(
+    name="ordergate_http_requests_in_flight",
+    kind="gauge",
+    labels=("listener",),
+    help="Requests being worked on now.",
+    question="Is work piling up?",
+)
+ORDERS: Final = Metric(
+    name="ordergate_orders_total",
+    kind="counter",
+    labels=("team", "tenant", "outcome"),
+    help="Order requests of known tenants, each answered one once, by outcome.",
+    question="Whose orders go through, and whose do not?",
+)
+ORDER_DURATION: Final = Metric(
+    name="ordergate_order_duration_seconds",
+    kind="histogram",
+    labels=("tenant",),
+    buckets=LATENCY_BUCKETS_S,
+    help="From an order request's header to its answer.",
+    question="How long does a tenant wait for an order?",
+)
+OVERHEAD: Final = Metric(
+    name="ordergate_overhead_seconds",
+    kind="histogram",
+    buckets=OVERHEAD_BUCKETS_S,
+    help="An order's time less OfferGrid's and less the wait for a place.",
+    question="Is it the gateway that is slow, or OfferGrid?",
+)
+ATTEMPT_DURATION: Final = Metric(
+    name="ordergate_upstream_attempt_duration_seconds",
+    kind="histogram",
+    labels=("operation", "result"),
+    buckets=LATENCY_BUCKETS_S,
+    help="Calls to OfferGrid, by operation and result.",
+    question="How is OfferGrid doing?",
+)
+UPSTREAM_ERRORS: Final = Metric(
+    name="ordergate_upstream_errors_total",
+    kind="counter",
+    labels=("team", "reason"),
+    help="Calls to OfferGrid that ended in timeout, broken, connect_error or 5xx.",
+    question="What goes wrong between here and OfferGrid?",
+)
+UPSTREAM_IN_FLIGHT: Final = Metric(
+    name="ordergate_upstream_in_flight",
+    kind="gauge",
+    help="Calls to OfferGrid that wait for their answer now.",
+    question="Is OfferGrid hanging?",
+)
+UPSTREAM_RESENDS: Final = Metric(
+    name="ordergate_upstream_resends_total",
+    kind="counter",
+    labels=("reason",),
+    help="Orders sent again because nothing was sent, or because OfferGrid asked for it.",
+    question="How often does the gateway have to try again?",
+)
+ADMISSION_WAIT: Final = Metric(
+    name="ordergate_admission_wait_seconds",
+    kind="histogram",
+    buckets=OVERHEAD_BUCKETS_S,
+    help="How long orders waited for a place among those in flight.",
+    question="Is max_in_flight too small, or OfferGrid too slow?",
+)
+LEDGER_COMMIT: Final = Metric(
+    name="ordergate_ledger_commit_duration_seconds",
+    kind="histogram",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2),
+    help="Group commits of the ledger, fsync included.",
+    question="Is the disk slow?",
+)
+LEDGER_ERRORS: Final = Metric(
+    name="ordergate_ledger_errors_total",
+    kind="counter",
+    help="Group commits of the ledger that failed.",
+    question="Is the ledger failing?",
+)
+UNSETTLED: Final = Metric(
+    name="ordergate_orders_unsettled",
+    kind="gauge",
+    labels=("outcome",),
+    help="Orders in the ledger that are in_flight, unknown or queued.",
+    question="How many orders is nobody sure of?",
+)
+AUTH_FAILURES: Final = Metric(
+    name="ordergate_auth_failures_total",
+    kind="counter",
+    labels=("reason",),
+    help="Requests without a valid token, by what was wrong with it.",
+    question="Is somebody guessing, or did a token run out?",
+)
+BUILD_INFO: Final = Metric(
+    name="ordergate_build_info",
+    kind="gauge",
+    labels=("version", "spec_digest"),
+    help="Always 1. The version that runs, and the OpenAPI document that it was built from.",
+    question="What is running?",
+)
+
+CATALOGUE: Final[tuple[Metric, ...]] = (
+    HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ORDERS, ORDER_DURATION, OVERHEAD, ATTEMPT_DURATION,
+    UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, ADMISSION_WAIT, LEDGER_COMMIT, LEDGER_ERRORS, UNSETTLED,
+    AUTH_FAILURES, BUILD_INFO,
+)  # fmt: skip
