@@ -120,7 +120,7 @@ def load_yaml(source: str, text: str, first_line: int = 1) -> Document:
     except RecursionError as error:
         raise CodegenError(source, first_line, "not YAML: nested too deeply") from error
     if not isinstance(node, yaml.MappingNode):
-        raise CodegenError(source, first_line, "an OpenAPI document must be an object")
+        raise CodegenError(source, first_line, "a document must be an object")
     return Document(source=source, data=reader.value(node, ()), lines=reader.lines, first_line=first_line)
 
 
@@ -133,7 +133,7 @@ def load_json(source: str, text: str, first_line: int = 1) -> Document:
     except (ValueError, RecursionError) as error:
         raise CodegenError(source, first_line, f"not JSON: {error}") from error
     if not isinstance(data, dict):
-        raise CodegenError(source, first_line, "an OpenAPI document must be an object")
+        raise CodegenError(source, first_line, "a document must be an object")
     # JSON may be indented with tabs, YAML may not; inside a JSON string no bare tab can stand.
     located = load_yaml(source, text.replace("\t", " "), first_line)
     return Document(source=source, data=data, lines=located.lines, first_line=first_line)

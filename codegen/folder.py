@@ -24,6 +24,8 @@ def differences(files: dict[str, bytes], out: Path) -> list[str]:
 
 def write(files: dict[str, bytes], out: Path) -> None:
     """Makes `out` hold exactly `files`: all of them are written beside it first, then the folders change places."""
+    if out.exists() and not out.is_dir():
+        raise CodegenError(str(out), 1, "not a folder")
     if out.exists() and any(out.iterdir()):
         first = out / "__init__.py"
         if not first.is_file() or not first.read_bytes().startswith(_MARK):

@@ -55,7 +55,11 @@ def generate(document: Document, digest: str) -> dict[str, bytes]:
         files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
     for file, content in files.items():
         if file.endswith(".py"):
-            compile(content, file, "exec")
+            try:
+                compile(content, file, "exec")
+            except SyntaxError as error:
+                message = f"what was generated for it is not Python: {file}:{error.lineno}: {error.msg}"
+                raise CodegenError(document.source, document.first_line, message) from error
     return files
 
 

@@ -37,7 +37,8 @@ class Row:
 def rows(document: Document, classes: dict[str, str]) -> list[Row]:
     """Every operation in the document's order. `classes` maps a component schema's name to its class's name."""
     table: list[Row] = []
-    for path, item in document.data.get("paths", {}).items():
+    for path, stated in document.data.get("paths", {}).items():
+        item = _followed(document.data, stated)
         for method in (m for m in item if m in METHODS):
             row = _row(document.data, path, item, method, classes)
             line = document.line_of(("paths", path, method))

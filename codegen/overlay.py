@@ -17,17 +17,19 @@ from jsonschema.exceptions import best_match
 from oas_patch.overlay import deep_update
 from oas_patch.validator import load_schema
 
-from codegen.document import Document, load_yaml
+from codegen.document import Document
 from codegen.errors import CodegenError
+from codegen.extract import extract
 from codegen.fetch import read_source
 from codegen.validate import validate
 
 
 def apply_overlays(document: Document, folder: Path) -> Document:
     """The document with every overlay of `folder` applied in the order of the names, and valid after each."""
+    if not folder.is_dir():
+        raise CodegenError(str(folder), 1, "no such folder of overlays")
     for path in sorted(folder.glob("*.yaml")):
-        overlay = load_yaml(str(path), read_source(str(path)).decode("utf-8"))
-        document = _apply(document, overlay)
+        document = _apply(document, extract(str(path), read_source(str(path))))
     return document
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
-from jsonschema.exceptions import best_match
+from jsonschema.exceptions import ValidationError
 from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValidator
-from referencing.exceptions import Unresolvable
+from openapi_spec_validator.validation.validators import SpecValidator
 
 from codegen.document import Document
 from codegen.errors import CodegenError
@@ -25,19 +26,36 @@ def validate(document: Document) -> None:
         raise CodegenError(document.source, line, f"unsupported version ({said}); 3.0.x and 3.1.x are supported")
     _check_references(document)
     validator = OpenAPIV30SpecValidator if version.startswith("3.0") else OpenAPIV31SpecValidator
-    try:
-        fault = best_match(validator(document.data).iter_errors())
-    except Unresolvable as error:
-        raise CodegenError(
-            document.source, document.first_line, f"invalid OpenAPI: unresolved {error.ref}"
-        ) from error
-    except RecursionError as error:
-        raise CodegenError(document.source, document.first_line, "invalid OpenAPI: nested too deeply") from error
+    fault = _first_fault(document, validator(document.data))
     if fault is not None:
         path = tuple(fault.absolute_path)
-        where = "/" + "/".join(str(part) for part in path)
-        message = f"invalid OpenAPI at {where}: {fault.message}"
+        where = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+        message = f"invalid OpenAPI at {where or 'its root'}: {fault.message}"
         raise CodegenError(document.source, document.line_of(path), message)
+
+
+def _first_fault(document: Document, validator: SpecValidator) -> ValidationError | None:
+    """The fault that stands first in the source, at its deepest: not "this schema fits nothing" but why."""
+    found: list[ValidationError] = []
+    try:
+        found.extend(islice(validator.iter_errors(), 100))
+    except Exception as error:
+        if not found:
+            message = f"invalid OpenAPI, and so far off that the validator gave up: {error!r}"
+            raise CodegenError(document.source, document.first_line, message) from error
+
+    def place(fault: ValidationError) -> tuple[bool, int, bool, str]:
+        # The later of the validator's two rounds gives paths that begin in the middle: those come last.
+        path = tuple(fault.absolute_path)
+        # Of a misspelt member, that the right one is missing says more than that the wrong one is there.
+        beside_it = fault.validator != "required"
+        return path not in document.lines, document.line_of(path), beside_it, str(fault.message)
+
+    fault = min(found, key=place, default=None)
+    while fault is not None and fault.context:
+        deepest = max(len(inner.absolute_path) for inner in fault.context)
+        fault = min((inner for inner in fault.context if len(inner.absolute_path) == deepest), key=place)
+    return fault
 
 
 def references(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
