@@ -261,7 +261,7 @@ def _create(path: Path, clock: Clock) -> None:
     descriptor = os.open(beside, flags, 0o600)
     try:
         try:
-            os.fchmod(descriptor, 0o600)  # a umask may have taken the owner's rights away
+            os.fchmod(descriptor, 0o600)  # a umask may have taken rights from the owner too
             if os.write(descriptor, clock.random_bytes(MASTER_KEY_BYTES)) != MASTER_KEY_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
@@ -285,6 +285,7 @@ def _make_directories(directory: Path) -> None:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         return
+    directory.chmod(0o700)  # as above
     _sync_directory(directory.parent)
 
 

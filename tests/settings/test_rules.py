@@ -24,7 +24,7 @@ def wrong(environ: Mapping[str, str]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("drain", "timeout", "wait", "fine"),
-    [("13", "10", "1", True), ("12.9", "10", "1", False), ("2.3", "0.1", "0.2", True), ("25", "22", "1", True)],
+    [("13", "10", "1", True), ("12.9", "10", "1", False), ("3.4", "0.1", "1.3", True), ("25", "22", "1", True)],
 )
 def test_draining_leaves_time_for_the_longest_order(drain: str, timeout: str, wait: str, fine: bool) -> None:
     found = wrong({"shutdown.drain_s": drain, "upstream.timeout_s": timeout, "admission.max_wait_s": wait})
@@ -104,7 +104,8 @@ def test_this_machine_needs_none(host: str) -> None:
     [
         "changeme", "admin", "secret", "ordergate", "x" * 15, "0123456789abcde", "x" * 40, "abababababababababab",
         "changeme-changeme-changeme", "ordergate-admin-token", "ADMIN_SECRET_PASSWORD",
-        "replace-me-with spaces in it", "your-secret-token-here", "1234567890123456é", "5f1c0c2e9ab84d63b7\n5f1c0c2e9ab84d63b7",
+        "replace-me-with spaces in it", "your-secret-token-here", "1234567890123456é",
+        "5f1c0c2e9ab84d63b7\n5f1c0c2e9ab84d63b7",
     ],
 )  # fmt: skip
 def test_a_weak_or_unusable_admin_token_is_refused(token: str) -> None:
