@@ -1,6 +1,44 @@
 """The ways in which the sandbox can misbehave, as data, and the box that holds those that were asked for.
 
-How each kind is played at the socket is in `play.py`, `floods.py` and, for the `list_…` kinds, `listing.py`.
+How each kind is played at the socket is in `play.py`, `floods.py` and, for the `list_…` kinds, `listing.py`. A
+fault applies to `POST /reseller/orders`, a `list_…` one to `GET /reseller/orders`, unless its `match` says
+otherwise, and to `count` such requests (1; 0: until cleared). Requests to `/sandbox/…` are never hit. "Acts"
+means: what OfferGrid would do is done, so a good order is placed; `place` says otherwise where a kind takes it.
+Defaults in brackets.
+
+refuse              at once: the port is closed for `after_s` (1), then opened again; no part for `count` and `match`
+reset_before_read   RST right after accept, or at the first byte on a kept connection; with `match`, only when the
+                    first bytes show such a request
+reset_after_headers RST when the headers are read · reset_after_read: when the body is, too. Neither acts
+stop_reading        reads nothing after the headers and never answers; does not act
+slow                acts, answers after `after_s` (1) or as soon as the faults are cleared
+place_then_reset    acts, then RST · place_then_hang: acts, never answers · place_then_500: acts, answers 500
+place_late          RST now, acts after `after_s` (1)
+status_then_place   answers `code` (500), then acts, after `after_s` (0)
+truncate            acts; only `size` bytes of the body (half) are sent, then FIN
+wrong_length        acts; content-length is `size` (10) less than the body that follows
+garbage             acts; sends the body given (bytes that are no HTTP) with nothing around it, then FIN, unless
+                    `close` is false. An empty body: FIN without an answer
+extra_bytes         acts; a correct answer, followed by the body given (a second 201)
+early_answer        acts, answers, and `after_s` (0.05) later, if the connection is then idle, an answer that nobody
+                    asked for; `where: accept`: that answer alone, as soon as the next connection is made
+idle_close          acts, answers, FIN after `after_s` (0) without another request
+trickle             acts; one byte of the answer (`where: body`: of its body) each `every_s` (1)
+huge                acts; a 201 of `size` bytes (64 MiB); `where`: body, header or chunked
+gzip_bomb           acts; a 201 that unpacks to `size` bytes (64 MiB)
+1xx_flood           `size` (1000) interim responses, then acts and answers
+html_4xx            an HTML page with `code` (404) · echo_key: `code` (400) with the key in body and header
+status              `code` (503) with the body given · redirect: `code` (302) to `location`. These four do not act,
+                    unless `place` is true
+list_stale          leaves out orders younger than `after_s` (60)
+list_page           the first `size` (10) orders; `marker`: the sign of more. link, next and cursor can be followed
+list_without        leaves out the order with that `orderId`, those with that `metadata`, or the `index`-th (0, the
+                    newest)
+list_twice          shows it twice · list_drop_metadata: shows none · list_object: `{"data": […], "total": n}`
+list_other_account  the orders of `account`; without one, none
+
+`body` is a string, sent as UTF-8, or any JSON; `body_base64` is any bytes. `{orderId}` in either is replaced by the
+id of the order just placed. `retry_after` is sent as given.
 """
 
 import asyncio

@@ -19,7 +19,11 @@ from gateway.sandbox.faults import Fault
 from gateway.sandbox.records import Request
 
 _GARBAGE = b"\x16\x03\x01\x00\xa5 this is no HTTP \xff\xfe\r\n\r\n"
-_EARLY = {"orderId": "ord-early-0000", "items": [], "createdAt": "2025-01-02T10:00:00.000Z"}
+_EARLY: Final[Mapping[str, object]] = {
+    "orderId": "ord-early-0000",
+    "items": [],
+    "createdAt": "2025-01-02T10:00:00.000Z",
+}
 _MESSAGES: Final[Mapping[int, str]] = MappingProxyType(
     {401: "Unauthorized - invalid API key", 429: "Too many requests", 500: "Internal server error"}
 )

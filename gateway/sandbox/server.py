@@ -76,6 +76,11 @@ class Sandbox:
     def clear_faults(self) -> None:
         self._running().faults.clear()
 
+    @property
+    def faults_left(self) -> list[dict[str, Any]]:
+        """As `GET /sandbox/faults`."""
+        return self._running().faults.remaining()
+
     def reset(self) -> None:
         """As `DELETE /sandbox/orders`: forgets orders, calls, limits and raw logs, and late placements to come."""
         self._running().cancel_timers()

@@ -31,8 +31,12 @@ class SandboxThread:
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.sandbox.stop(), self._loop).result()
+        self.stop()
         self._end()
+
+    def stop(self) -> None:
+        """Stops the sandbox; what it remembers stays readable until the end of the `with` block."""
+        asyncio.run_coroutine_threadsafe(self.sandbox.stop(), self._loop).result()
 
     def _end(self) -> None:
         if self._loop.is_running():
