@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import socket
@@ -71,7 +72,8 @@ def _fetch(source: str) -> bytes:
     def hang_up(opened: socket.socket) -> None:
         # A socket's own timeout starts anew with every byte; this ends the whole answer.
         late.set()
-        opened.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it is closed already
+            opened.shutdown(socket.SHUT_RDWR)
 
     watch: threading.Timer | None = None
     try:

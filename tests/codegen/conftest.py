@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,11 +31,11 @@ Load = Callable[[Path], ModuleType]
 
 @pytest.fixture(scope="session")
 def codegen() -> Codegen:
-    """Runs `python -m codegen` with these arguments, from the project's root."""
+    """Runs `python -m codegen` with these arguments and environment variables, from the project's root."""
 
-    def run(*arguments: str | Path) -> Ran:
+    def run(*arguments: str | Path, **variables: str) -> Ran:
         command = [".venv-codegen/bin/python", "-m", "codegen", *map(str, arguments)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **variables})
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run

@@ -141,11 +141,7 @@ def test_a_newly_required_member_is_demanded_and_changes_the_digest(
     assert msgspec.convert(ORDER | {"notes": "n"}, package.models.CreateOrderDto).notes == "n"
 
 
-def test_bounds_null_and_closed_requests_are_kept_and_answers_stay_open(
-    codegen: Codegen, load: Load, no_overlays: Path, tmp_path: Path
-) -> None:
-    source = tmp_path / "spec.yaml"
-    source.write_text("""\
+DOCUMENT = """\
 openapi: 3.0.3
 info: {title: 'A "quoted" \\ title', version: '2'}
 paths:
@@ -169,8 +165,18 @@ components:
         note: {type: string, nullable: true}
         code: {type: string, maxLength: 3}
         country: {type: string, example: NO}
-    Answer: {type: object, additionalProperties: false, properties: {at: {type: string, example: 2025-01-02}}}
-""")
+        shared: {$ref: '#/components/schemas/Shared'}
+    Answer: {type: object, additionalProperties: false, properties: {at: {type: string, example: 2025-01-02},
+      shared: {$ref: '#/components/schemas/Shared'}}}
+    Shared: {type: object, additionalProperties: false, properties: {at: {type: string}}}
+"""
+
+
+def test_bounds_null_and_closed_requests_are_kept_and_answers_stay_open(
+    codegen: Codegen, load: Load, no_overlays: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "spec.yaml"
+    source.write_text(DOCUMENT)
     ran = codegen(source, "--overlays", no_overlays, "--out", tmp_path / "out")
     assert ran == (0, "", ""), ran.err
     package = load(tmp_path / "out")
@@ -187,6 +193,7 @@ components:
     with pytest.raises(msgspec.ValidationError, match="unknown field `new`"):
         msgspec.convert({"size": 1, "note": "", "new": 1}, ask)
     assert msgspec.convert({"at": "x", "new": 1}, answer).at == "x"
+    assert msgspec.convert({"at": "x", "new": 1}, package.models.Shared).at == "x", "answers use it as well"
     assert ask.__struct_config__.frozen and answer.__struct_config__.frozen
     operation = package.operations.THINGS_MAKE
     assert (operation.name, operation.summary) == ("things_make", 'Make """ it {{ 7 * 7 }}')
