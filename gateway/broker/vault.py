@@ -14,12 +14,9 @@ A sealed record is AES-256-GCM under a key that no other record has, bound to it
 `Vault` is immutable and may be used by any thread. Nothing here logs; no error's text holds a secret.
 """
 
-import errno
 import hashlib
 import hmac
-import os
 import re
-import stat
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, get_args
 
@@ -28,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
+from gateway.broker.secret_file import SecretFile
 from gateway.clock import Clock
 from gateway.errors import BadSettings, OrdergateError
 
@@ -192,106 +190,13 @@ def _place(versions: bytes, table: str, row: str, column: str) -> bytes:
 def load_or_create_master_key(path: Path, may_create: bool, clock: Clock) -> Vault:
     """The vault under the master key in `path`, which is made where it is missing and `may_create` says so.
 
-    A new file is whole, of mode 0600 and durable (file and directory fsynced) before this returns; a file that is
-    there is never written over. Of processes that start at once one makes the key and the others read it. Raises
-    `BadSettings`, one line, where the file is missing, not 32 bytes, a link, another user's, or open to others.
+    See `secret_file` for what is asked of the file. `BadSettings`, one line, where it is not so.
     """
-    try:
-        if may_create and not os.path.lexists(path):
-            _create(path, clock)
-        _refuse_open_directory(path)
-        master = _read(path)
-        if may_create:
-            # Whoever made it may have died half-way: nothing may be sealed under a key that a power cut takes away.
-            _sync_directory(path.parent)
-    except OSError as fault:
-        raise _bad(path, f"cannot be used: {fault.strerror or fault}") from fault
-    return Vault(master, clock)
-
-
-def _bad(path: Path, what: str) -> BadSettings:
-    return BadSettings(f"secrets.master_key_file: {path}: {what}")
-
-
-def _refuse_open_directory(path: Path) -> None:
-    """Where all may rename files, anybody may put another key in this one's place (a sticky bit forbids it)."""
-    try:
-        mode = path.parent.stat().st_mode
-    except FileNotFoundError:
-        return
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise _bad(path, f"lies in a directory that everybody may write to: chmod o-w {path.parent}")
-
-
-def _read(path: Path) -> MasterKey:
-    try:
-        # O_NONBLOCK: a pipe must not keep the start waiting; it is refused below.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError as fault:
-        raise _bad(
-            path, "is not there, and is made for a new SQLite ledger only: restore it from its backup"
-        ) from fault
-    except OSError as fault:
-        if fault.errno == errno.ELOOP:
-            raise _bad(path, "is a symbolic link: put the file itself there, or name its real path") from fault
-        raise
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise _bad(path, "is not a regular file")
-        if found.st_uid != os.geteuid():
-            raise _bad(
-                path, f"belongs to user {found.st_uid}, not to {os.geteuid()}: chown it to the gateway's user"
-            )
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise _bad(path, f"has mode {mode:04o}, so others may use the key: chmod 600 it, and see who read it")
-        if found.st_size != MASTER_KEY_BYTES:
-            raise _bad(path, f"is {found.st_size} bytes long, not {MASTER_KEY_BYTES}: restore it from its backup")
-        return MasterKey(os.read(descriptor, MASTER_KEY_BYTES))  # in no local, which a traceback might show
-    finally:
-        os.close(descriptor)
-
-
-def _create(path: Path, clock: Clock) -> None:
-    """Write beside, sync, then link into place: `link` fails where somebody was faster, and theirs is kept."""
-    _make_directories(path.parent)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{clock.random_bytes(8).hex()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(beside, flags, 0o600)
-    try:
-        try:
-            os.fchmod(descriptor, 0o600)  # a umask may have taken rights from the owner too
-            if os.write(descriptor, clock.random_bytes(MASTER_KEY_BYTES)) != MASTER_KEY_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            return
-    finally:
-        beside.unlink()
-    _sync_directory(path.parent)
-
-
-def _make_directories(directory: Path) -> None:
-    """Make what is missing, mode 0700, each durable in its parent."""
-    if directory.is_dir():
-        return
-    _make_directories(directory.parent)
-    try:
-        directory.mkdir(mode=0o700)
-    except FileExistsError:
-        return
-    directory.chmod(0o700)  # as above
-    _sync_directory(directory.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    file = SecretFile(
+        path,
+        "secrets.master_key_file",
+        sizes=(MASTER_KEY_BYTES, MASTER_KEY_BYTES),
+        missing="is not there, and is made for a new SQLite ledger only: restore it from its backup",
+    )
+    make = (lambda: clock.random_bytes(MASTER_KEY_BYTES)) if may_create else None
+    return Vault(MasterKey(file.load(make, clock)), clock)

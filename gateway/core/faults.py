@@ -26,6 +26,8 @@ class Fault(msgspec.Struct, frozen=True):
 def faults_of(value: Any, kind: declared.Type, pointer: str = "") -> Iterator[Fault]:
     """The faults of a parsed value (from `core.json_text`) against a declared type, depth first."""
     match kind:
+        case declared.Metadata():  # a description around a type
+            yield from faults_of(value, kind.type, pointer)
         case declared.StructType():
             yield from _struct_faults(value, kind, pointer)
         case declared.DictType():
@@ -64,6 +66,9 @@ def _struct_faults(value: Any, kind: declared.StructType, pointer: str) -> Itera
             yield from faults_of(value[field.encode_name], field.type, place)
         elif field.required:
             yield Fault(place, "is missing")
+    if kind.cls.__struct_config__.forbid_unknown_fields:
+        for name in value.keys() - {field.encode_name for field in kind.fields}:
+            yield Fault(f"{pointer}/{escape(name)}", "is not a member that the schema knows")
 
 
 def _union_faults(value: Any, kind: declared.UnionType, pointer: str) -> Iterator[Fault]:

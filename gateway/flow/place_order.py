@@ -18,19 +18,16 @@ What a crash leaves behind:
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import msgspec
 
 from gateway.broker.admission import Admission
 from gateway.broker.directory import KeyUnreadable, LentKey
-from gateway.broker.vault import Secret
 from gateway.clock import Clock, new_uuid7, rfc3339
-from gateway.core.directory import Tenant
 from gateway.core.enrich import enriched
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
-from gateway.core.json_text import JsonObject, canonical_json
+from gateway.core.json_text import canonical_json
 from gateway.core.lifecycle import Outcome
 from gateway.core.outcome import Verdict, classify
 from gateway.core.resend import pause_before_resend
@@ -57,6 +54,7 @@ from gateway.flow.answer import (
     retry_s_of,
     settlement_of,
 )
+from gateway.flow.ports import LendsKeys, Marks, OrderRequest, Places
 from gateway.ledger.interface import AttemptStart, Claimed, Known, Ledger, NewOrder, Settlement
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
@@ -65,42 +63,6 @@ SETTLE_WITHIN_S: Final = 2.0
 """An answer that cannot be made durable in this time is not told: the outcome counts as unknown."""
 
 RETRY_LEDGER_S: Final = 1
-
-
-class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked request: the tenant is known and active, the body is a valid order."""
-
-    tenant: Tenant
-    body: JsonObject
-    idempotency_key: str | None
-    request_id: str
-    traceparent: str
-    received_ms: int
-
-
-class Places(Protocol):
-    """Stage 5: one attempt at OfferGrid, which `may_send` can still stop before the first byte. Never raises."""
-
-    async def place(
-        self,
-        body: bytes,
-        *,
-        request_id: str,
-        traceparent: str,
-        key: Secret,
-        deadline: float,
-        may_send: Callable[[], bool],
-    ) -> Evidence: ...
-
-
-class LendsKeys(Protocol):
-    def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None: ...
-
-
-class Marks(Protocol):
-    """Keyed digests, by which nobody else can recognise a body or a key."""
-
-    def mac(self, purpose: Literal["claim-key", "claim-body", "fingerprint"], data: bytes) -> bytes: ...
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

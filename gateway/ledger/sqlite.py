@@ -54,6 +54,29 @@ class Ownership:
         os.close(self._file)
 
 
+class SqliteReader:
+    """Looking at orders from one thread, beside whoever writes. Raises LedgerError."""
+
+    def __init__(self, path: Path, seals: Seals) -> None:
+        self._connection = connect(path)
+        self._seals = seals
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
+        return self.look(lambda connection: orders.find(connection, self._seals, order_id, tenant_id))
+
+    def page(self, wanted: OrderFilter) -> Sequence[StoredOrder]:
+        return self.look(lambda connection: orders.page(connection, self._seals, wanted))
+
+    def look(self, at: Callable[[apsw.Connection], T]) -> T:
+        try:
+            return at(self._connection)
+        except apsw.Error as fault:
+            raise LedgerError(f"{type(fault).__name__}: {fault}") from fault
+
+
 class SqliteLedger:
     """See `ledger.interface.Ledger`. Must be made on the event loop that uses it, by the file's owner."""
 
@@ -65,7 +88,7 @@ class SqliteLedger:
         self._owner = Ownership(path)
         self._writer = Writer(connect(path), clock=clock, on_commit=on_commit)
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
-        self._reader = connect(path)
+        self._reader = SqliteReader(path, seals)
 
     @property
     def broken(self) -> asyncio.Event:
@@ -98,19 +121,19 @@ class SqliteLedger:
         )
 
     async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
-        return await self._read(lambda reader: orders.find(reader, self._seals, order_id, tenant_id))
+        return await self._read(lambda: self._reader.find(order_id, tenant_id=tenant_id))
 
     async def page(self, wanted: OrderFilter) -> Sequence[StoredOrder]:
-        return await self._read(lambda reader: orders.page(reader, self._seals, wanted))
+        return await self._read(lambda: self._reader.page(wanted))
 
     async def unsettled(self) -> dict[Outcome, int]:
-        return await self._read(orders.unsettled)
+        return await self._read(lambda: self._reader.look(orders.unsettled))
 
     async def directory_version(self) -> int:
-        return await self._read(lambda reader: SqliteDirectory(reader).version())
+        return await self._read(lambda: self._reader.look(lambda reader: SqliteDirectory(reader).version()))
 
     async def directory_rows(self) -> DirectoryRows:
-        return await self._read(lambda reader: SqliteDirectory(reader).rows())
+        return await self._read(lambda: self._reader.look(lambda reader: SqliteDirectory(reader).rows()))
 
     async def close(self) -> None:
         """Waits for accepted writes, then gives the file up."""
@@ -119,11 +142,5 @@ class SqliteLedger:
         self._reader.close()
         self._owner.release()
 
-    async def _read(self, look: Callable[[apsw.Connection], T]) -> T:
-        def translated() -> T:
-            try:
-                return look(self._reader)
-            except apsw.Error as fault:
-                raise LedgerError(f"{type(fault).__name__}: {fault}") from fault
-
-        return await asyncio.get_running_loop().run_in_executor(self._reads, translated)
+    async def _read(self, look: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reads, look)

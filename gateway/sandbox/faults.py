@@ -6,7 +6,7 @@ otherwise, and to `count` such requests (1; 0: until cleared). Requests to `/san
 means: what OfferGrid would do is done, so a good order is placed; `place` says otherwise where a kind takes it.
 Defaults in brackets.
 
-refuse              at once: the port is closed for `after_s` (1), then opened again; no part for `count` and `match`
+refuse              at once: the port is closed for `after_s` (1), then opened again; `count`, `match` idle
 reset_before_read   RST right after accept, or at the first byte on a kept connection; with `match`, only when the
                     first bytes show such a request
 reset_after_headers RST when the headers are read · reset_after_read: when the body is, too. Neither acts

@@ -20,7 +20,7 @@ RESEND_REASONS: Final = ("not_sent", "throttled")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "wrong_secret", "revoked", "expired")
 OPERATIONS: Final = ("place", "list", "show", "cancel")
 
-# Three a decade, from less than the gateway's own part to the longest that an order can take: timeout_s + max_wait_s.
+# Three a decade, from less than the gateway's own part to the longest that an order can take.
 LATENCY_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15)
 OVERHEAD_BUCKETS_S: Final = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.5, 2)
 

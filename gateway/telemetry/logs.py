@@ -2,8 +2,8 @@
 
 Only fields of the allow-list are written, so that customers' data and secrets cannot slip in by a careless call;
 what is not on it is dropped and its name is noted. Values are cut at `MAX_VALUE` characters, and control characters
-are escaped, so that no value can begin a line of its own. Of an exception its type and its way are written, never its
-message: a message may quote whatever was being read.
+are escaped, so that no value can begin a line of its own. Of an exception its type and its way are written, never
+its message: a message may quote whatever was being read.
 """
 
 import logging

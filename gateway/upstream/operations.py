@@ -7,7 +7,9 @@ import httpx
 from gateway import __version__
 from gateway.core.evidence import Answered, Evidence, Sent
 from gateway.upstream.transport import AttemptFailed, RevealsKey
-from generated.operations import LIST, PLACE
+from generated.operations import LIST, PLACE, SPEC_DIGEST
+
+__all__ = ["SPEC_DIGEST", "OfferGrid"]
 
 
 class OfferGrid:

@@ -138,7 +138,7 @@ class ResponseReader:
         if self._headers_done:
             self._trailers += 1
         else:
-            self._headers.append((name, value))
+            self._headers.append((name, value.rstrip(b" \t")))
         if len(self._headers) + self._trailers > MAX_HEADERS:
             self._refuse("too many headers")
 
@@ -199,11 +199,11 @@ class ResponseReader:
         for name, value in self._headers:
             lower = name.lower()
             if lower == b"content-length":
-                lengths.append(value.strip(b" \t"))
+                lengths.append(value)
             elif lower == b"transfer-encoding":
-                codings.append(value.strip(b" \t").lower())
+                codings.append(value.lower())
             elif lower == b"content-encoding":
-                if value.strip(b" \t").lower() not in (b"", b"identity"):
+                if value.lower() not in (b"", b"identity"):
                     raise Broken("encoded")
             elif lower == b"connection":
                 closing = closing or b"close" in value.lower()

@@ -14,8 +14,8 @@ A response has `ordergate.reused` (bool) in its `extensions`: whether the connec
 
 import asyncio
 import ssl
-from collections.abc import Callable
-from typing import Protocol, cast
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, cast
 
 import httpx
 import msgspec
@@ -30,7 +30,7 @@ from generated.operations import PLACE
 
 __all__ = ["AttemptFailed", "RevealsKey", "TransportOptions", "UpstreamTransport"]
 
-_PORTS = {"http": 80, "https": 443}
+_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 # Written by the transport itself, from what it knows; whatever a request says of them is left out.
 _OWN_HEADERS = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"te", b"trailer"}

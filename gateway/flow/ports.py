@@ -1,0 +1,48 @@
+"""What an order's life takes in, and what it needs of the rooms around it."""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+
+from gateway.broker.directory import KeyUnreadable, LentKey
+from gateway.broker.vault import Secret
+from gateway.core.directory import Tenant
+from gateway.core.evidence import Evidence
+from gateway.core.json_text import JsonObject
+
+
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked request: the tenant is known and active, the body is a valid order."""
+
+    tenant: Tenant
+    body: JsonObject
+    idempotency_key: str | None
+    request_id: str
+    traceparent: str
+    received_ms: int
+
+
+class Places(Protocol):
+    """Stage 5: one attempt at OfferGrid, which `may_send` can still stop before the first byte. Never raises."""
+
+    async def place(
+        self,
+        body: bytes,
+        *,
+        request_id: str,
+        traceparent: str,
+        key: Secret,
+        deadline: float,
+        may_send: Callable[[], bool],
+    ) -> Evidence: ...
+
+
+class LendsKeys(Protocol):
+    def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None: ...
+
+
+class Marks(Protocol):
+    """Keyed digests, by which nobody else can recognise a body or a key."""
+
+    def mac(self, purpose: Literal["claim-key", "claim-body", "fingerprint"], data: bytes) -> bytes: ...

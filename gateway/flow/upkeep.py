@@ -1,0 +1,108 @@
+"""What goes on beside the orders: following the directory, proving that the ledger takes writes, counting.
+
+Each loop is supervised: what it raises is logged, and it goes on. None of them touches an order.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from gateway.broker.directory import Directory
+from gateway.clock import Clock
+from gateway.core.directory import DirectoryRows
+from gateway.core.lifecycle import Outcome
+from gateway.errors import LedgerError
+from gateway.flow.intake import Intake
+from gateway.telemetry.logs import Log
+from gateway.telemetry.metrics import Metrics
+
+FOLLOW_EVERY_S: Final = 0.25
+"""A change must act within 1 s: two looks, one of them slow, fit into that."""
+
+BEAT_EVERY_S: Final = 1.0
+READY_WITHIN_S: Final = 5.0
+"""A ledger write must have succeeded within this for the instance to be ready."""
+
+COUNT_EVERY_S: Final = 2.0
+
+
+class Watched(Protocol):
+    """The part of the ledger that upkeep needs."""
+
+    async def beat(self) -> None: ...
+    async def directory_version(self) -> int: ...
+    async def directory_rows(self) -> DirectoryRows: ...
+    async def unsettled(self) -> dict[Outcome, int]: ...
+
+
+class Readiness:
+    """Whether this instance should be sent orders, and if not, why."""
+
+    def __init__(self, *, clock: Clock, intake: Intake, folder: Path, min_free_bytes: int) -> None:
+        self._clock = clock
+        self._intake = intake
+        self._folder = folder
+        self._min_free_bytes = min_free_bytes
+        self._wrote_at: float | None = None
+
+    def wrote(self) -> None:
+        self._wrote_at = self._clock.monotonic()
+
+    def reasons(self) -> list[str]:
+        """Empty where the instance is ready."""
+        found = ["draining"] if self._intake.draining else []
+        if self._wrote_at is None or self._clock.monotonic() - self._wrote_at > READY_WITHIN_S:
+            found.append(f"no ledger write has succeeded for {READY_WITHIN_S:g} s")
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError:
+            found.append("the ledger's disk cannot be read")
+        else:
+            if free < self._min_free_bytes:
+                found.append(f"the ledger's disk has {free} bytes free, {self._min_free_bytes} are needed")
+        return found
+
+
+class Upkeep:
+    """The loops of one instance; `run` goes on until it is cancelled."""
+
+    def __init__(
+        self, *, ledger: Watched, directory: Directory, readiness: Readiness, metrics: Metrics, log: Log
+    ) -> None:
+        self._ledger = ledger
+        self._directory = directory
+        self._readiness = readiness
+        self._metrics = metrics
+        self._log = log
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._every(FOLLOW_EVERY_S, self._follow))
+            loops.create_task(self._every(BEAT_EVERY_S, self.beat))
+            loops.create_task(self._every(COUNT_EVERY_S, self._count))
+
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except LedgerError as fault:
+                self._log.warning("ledger", where=step.__name__, error=str(fault))
+            except Exception:  # noqa: BLE001 - a defect in one loop must not end it, nor the others
+                self._log.exception("defect", where=step.__name__)
+            await asyncio.sleep(seconds)
+
+    async def _follow(self) -> None:
+        if await self._ledger.directory_version() != self._directory.snapshot.version:
+            rows = await self._ledger.directory_rows()
+            self._directory.replace(rows)
+            self._metrics.know(rows.tenants)
+
+    async def beat(self) -> None:
+        """One durable write, by which readiness knows."""
+        await self._ledger.beat()
+        self._readiness.wrote()
+
+    async def _count(self) -> None:
+        self._metrics.unsettled(await self._ledger.unsettled())

@@ -1,0 +1,76 @@
+"""The admin listener: metrics, health, and its own description. The token is asked of everything but health."""
+
+import asyncio
+import ipaddress
+from typing import Any, Final
+
+from litestar import Litestar, Request, Response, get
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from gateway.broker.vault import Secret
+from gateway.errors import Forbidden, Unauthorized
+from gateway.telemetry.logs import Log
+from gateway.telemetry.metrics import Metrics
+from gateway.web.auth import CHALLENGE, bearer_token
+from gateway.web.openapi import admin_document
+from gateway.web.routes import HEADERS, Reasons, description_routes, exception_handlers, health_routes
+
+_OPEN: Final = frozenset({"/healthz", "/readyz"})
+
+
+def admin_app(
+    *, host: str, token: Secret, metrics_token: bool, metrics: Metrics, reasons: Reasons, log: Log
+) -> Litestar:
+    """`host` is what the listener is bound to. Without `metrics_token` the metrics are open, for Prometheus."""
+    open_paths = _OPEN if metrics_token else _OPEN | {"/metrics"}
+
+    def admit(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        _refuse_foreign(connection, host)
+        if connection.scope["path"] in open_paths:
+            return
+        shown = bearer_token(connection.scope)
+        if shown is None or Secret(shown) != token:
+            raise Unauthorized("The admin token is needed: `authorization: Bearer …`.", headers=CHALLENGE)
+
+    @get("/metrics")
+    async def show_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        # Rendering thousands of series takes milliseconds that no order should wait for.
+        body, content_type = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
+        return Response(body, headers={**HEADERS, "content-type": content_type})
+
+    return Litestar(
+        [show_metrics, *health_routes(reasons), *description_routes(admin_document())],
+        guards=[admit],
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers=exception_handlers(log),
+    )
+
+
+def _refuse_foreign(connection: ASGIConnection[Any, Any, Any, Any], bound: str) -> None:
+    """A page of another site, or a name that was made to point here, must not reach the admin listener."""
+    asked = _host(connection.headers.get("host", ""))
+    if not _is_own(asked, bound):
+        raise Forbidden("This listener is not known by that host name.")
+    origin = connection.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != connection.headers.get("host"):
+        raise Forbidden("Requests from other sites are refused.")
+
+
+def _host(header: str) -> str:
+    """The host of a Host header, without its port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].lower()
+
+
+def _is_own(host: str, bound: str) -> bool:
+    """Addresses cannot be rebound by a foreign name server; of names only localhost and the bound one are ours."""
+    if host in ("localhost", bound.lower()):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

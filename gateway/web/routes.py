@@ -1,0 +1,105 @@
+"""What both listeners share: health, descriptions, and how Litestar's own refusals become problem documents."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from litestar import MediaType, Request, Response, get
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.handlers import HTTPRouteHandler
+
+from gateway.core.problems import MEDIA_TYPE, document
+from gateway.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, Problem
+from gateway.telemetry.logs import Log
+from gateway.web.context import context_of
+from gateway.web.pages import docs_page, problem_page
+
+Reasons = Callable[[], list[str]]
+HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+def json_response(value: Any, status: int = 200) -> Response[bytes]:
+    """A JSON answer, encoded here so that embedded bodies pass as they are."""
+    return Response(msgspec.json.encode(value), status_code=status, media_type="application/json", headers=HEADERS)
+
+
+def health_routes(reasons: Reasons) -> list[HTTPRouteHandler]:
+    """Liveness and readiness. Neither asks OfferGrid: its outage is not mended by restarting us."""
+
+    @get("/healthz", sync_to_thread=False)
+    def healthz() -> Response[bytes]:
+        return json_response({"status": "ok"})
+
+    @get("/readyz", sync_to_thread=False)
+    def readyz() -> Response[bytes]:
+        found = reasons()
+        return (
+            json_response({"status": "not ready", "reasons": found}, 503)
+            if found
+            else json_response({"status": "ready"})
+        )
+
+    return [healthz, readyz]
+
+
+def description_routes(described: dict[str, Any]) -> list[HTTPRouteHandler]:
+    """The interface for machines and for people, and each problem type explained. All from memory."""
+    document_bytes = msgspec.json.encode(described)
+    page = docs_page(described)
+
+    @get("/openapi.json", sync_to_thread=False)
+    def openapi() -> Response[bytes]:
+        return Response(document_bytes, media_type="application/json", headers=HEADERS)
+
+    @get("/docs", sync_to_thread=False)
+    def docs() -> Response[str]:
+        return html_response(page)
+
+    @get("/problems/{problem_type:str}", sync_to_thread=False)
+    def problem(problem_type: str) -> Response[str]:
+        found = problem_page(problem_type)
+        if found is None:
+            raise NotFound("There is no such problem type.")
+        return html_response(found)
+
+    return [openapi, docs, problem]
+
+
+def html_response(page: str) -> Response[str]:
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'"
+    return Response(page, media_type=MediaType.HTML, headers={**HEADERS, "content-security-policy": policy})
+
+
+def exception_handlers(log: Log) -> dict[Any, Any]:
+    """Everything that a handler or the router raises, as a problem document."""
+
+    def respond(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+        body = document(problem, request_id=context_of(request.scope).request_id)
+        return Response(
+            body, status_code=problem.status, media_type=MEDIA_TYPE, headers={**HEADERS, **dict(problem.headers)}
+        )
+
+    def ours(request: Request[Any, Any, Any], problem: Problem) -> Response[bytes]:
+        return respond(request, problem)
+
+    def litestars(request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
+        return respond(request, _translated(fault))
+
+    def defect(request: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
+        log.error("defect", where="web", request_id=context_of(request.scope).request_id, exc_info=fault)
+        return respond(request, InternalError("This is the gateway's fault."))
+
+    return {Problem: ours, HTTPException: litestars, Exception: defect}
+
+
+def _translated(fault: HTTPException) -> Problem:
+    if isinstance(fault, MethodNotAllowedException):
+        allow = (fault.headers or {}).get("Allow", "")
+        return MethodNotAllowed("See the `allow` header.", headers=(("allow", allow),))
+    match fault.status_code:
+        case 404:
+            return NotFound("No route has this path.")
+        case status if 400 <= status < 500:
+            return BadRequest("The request cannot be read.")
+        case _:
+            return InternalError("This is the gateway's fault.")

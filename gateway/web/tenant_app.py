@@ -1,0 +1,62 @@
+"""The tenants' listener: its routes, and nothing else."""
+
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response, asgi, get
+
+from gateway.errors import MethodNotAllowed, NotFound
+from gateway.ledger.interface import Ledger
+from gateway.telemetry.logs import Log
+from gateway.web.auth import Authenticator
+from gateway.web.edge import Send, send_whole
+from gateway.web.openapi import tenant_document
+from gateway.web.orders import OrderEndpoint
+from gateway.web.routes import Reasons, description_routes, exception_handlers, health_routes, json_response
+from gateway.web.views import filter_of, order_view, page_view
+from generated.operations import PLACE
+
+MAX_ID_CHARS = 36
+
+
+def tenant_app(
+    *, orders: OrderEndpoint, ledger: Ledger, authenticator: Authenticator, reasons: Reasons, log: Log
+) -> Litestar:
+    @asgi("/orders", copy_scope=False)
+    async def collection(scope: Any, receive: Any, send: Any) -> None:
+        match scope["method"]:
+            case "POST":
+                await orders(scope, receive, send)
+            case "GET":
+                await list_orders(scope, send)
+            case _:
+                raise MethodNotAllowed("See the `allow` header.", headers=(("allow", "GET, POST"),))
+
+    @asgi(PLACE.path, copy_scope=False)
+    async def as_offergrid(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed("See the `allow` header.", headers=(("allow", "POST"),))
+        await orders(scope, receive, send)
+
+    async def list_orders(scope: Any, send: Send) -> None:
+        tenant = authenticator.active_tenant(scope)
+        request: Request[Any, Any, Any] = Request(scope)
+        wanted = filter_of(list(request.query_params.multi_items()), tenant.tenant_id)
+        page = page_view(await ledger.page(wanted), wanted)
+        await send_whole(200, msgspec.json.encode(page), "application/json", [], send)
+
+    @get("/orders/{order_id:str}")
+    async def show_order(request: Request[Any, Any, Any], order_id: str) -> Response[bytes]:
+        tenant = authenticator.active_tenant(request.scope)
+        known = len(order_id) == MAX_ID_CHARS
+        order = await ledger.find(order_id, tenant_id=tenant.tenant_id) if known else None
+        if order is None:
+            raise NotFound("There is no such order of yours.")
+        return json_response(order_view(order))
+
+    return Litestar(
+        [collection, as_offergrid, show_order, *health_routes(reasons), *description_routes(tenant_document())],
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers=exception_handlers(log),
+    )

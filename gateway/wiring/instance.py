@@ -1,0 +1,263 @@
+"""One instance: starting, serving, draining.
+
+The order of starting is the order of trust: the ledger, then what a process that is gone left in it, then the
+ports. The order of stopping is the reverse, and every order in hand ends before the ledger closes.
+"""
+
+import asyncio
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from gateway import __version__
+from gateway.broker.admission import Admission
+from gateway.broker.directory import Directory
+from gateway.broker.secret_file import SecretFile
+from gateway.broker.vault import Secret
+from gateway.clock import Clock, SystemClock
+from gateway.errors import LedgerError, StorageUnreachable
+from gateway.flow.intake import Intake
+from gateway.flow.place_order import OrderFlow
+from gateway.flow.upkeep import Readiness, Upkeep
+from gateway.ledger.sqlite import SqliteLedger
+from gateway.settings import Settings
+from gateway.telemetry.logs import Log, make_log
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.dialing import tls_context
+from gateway.upstream.operations import SPEC_DIGEST, OfferGrid
+from gateway.upstream.transport import TransportOptions, UpstreamTransport
+from gateway.web.admin_app import admin_app
+from gateway.web.auth import Authenticator
+from gateway.web.edge import AsgiApp, Edge
+from gateway.web.orders import OrderEndpoint
+from gateway.web.server import address_of, bind, make_server
+from gateway.web.tenant_app import tenant_app
+from gateway.wiring.storage import Storage, open_storage
+
+ADMIN_TOKEN_FILE: Final = Path("var/admin.token")
+EXIT_LEDGER_BROKEN: Final = StorageUnreachable.exit_code
+
+
+def serve(settings: Settings) -> int:
+    """Runs one instance until SIGTERM or SIGINT; the process's exit status."""
+    return asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    clock = SystemClock()
+    log = make_log(level=settings.log.level, style=settings.log.format, clock=clock)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running(settings, clock, log) as instance:
+        log.info("ready", version=__version__)
+        broken = await _first(stop, instance.ledger.broken)
+        log.info("draining", count=len(instance.intake))
+        return EXIT_LEDGER_BROKEN if broken is instance.ledger.broken else 0
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs, for whoever has to stop it or ask it where it listens."""
+
+    ledger: SqliteLedger
+    intake: Intake
+    tenant_address: tuple[str, int]
+    admin_address: tuple[str, int]
+
+
+class _Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What both listeners are made of."""
+
+    settings: Settings
+    clock: Clock
+    log: Log
+    metrics: Metrics
+    storage: Storage
+    ledger: SqliteLedger
+    directory: Directory
+    intake: Intake
+    readiness: Readiness
+
+
+@asynccontextmanager
+async def running(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Instance]:
+    """One instance: ready when the block is entered, drained when it is left."""
+    async with AsyncExitStack() as stack:
+        parts = await _open_parts(stack, settings, clock, log)
+        transport = UpstreamTransport(_transport_options(settings), clock)
+        stack.push_async_callback(transport.aclose)
+        upkeep = Upkeep(
+            ledger=parts.ledger,
+            directory=parts.directory,
+            readiness=parts.readiness,
+            metrics=parts.metrics,
+            log=log,
+        )
+        await upkeep.beat()
+        await stack.enter_async_context(_beside(upkeep.run()))
+        admin = await stack.enter_async_context(_listening(parts, "admin", _admin_app(parts)))
+        stack.push_async_callback(parts.intake.drain, settings.shutdown.drain_s)
+        upstream = OfferGrid(transport, settings.upstream.base_url)
+        tenant = await stack.enter_async_context(_listening(parts, "tenant", _tenant_app(parts, upstream)))
+        gc.collect()
+        gc.freeze()  # what was made at start stays: collections under load need not look at it
+        try:
+            yield Instance(ledger=parts.ledger, intake=parts.intake, tenant_address=tenant, admin_address=admin)
+        finally:
+            parts.intake.draining = True
+
+
+async def _open_parts(stack: AsyncExitStack, settings: Settings, clock: Clock, log: Log) -> _Parts:
+    metrics = Metrics(version=__version__, spec_digest=SPEC_DIGEST)
+    storage = stack.enter_context(open_storage(settings, clock))
+    ledger = SqliteLedger(storage.path, storage.vault, clock, _commit_watch(metrics, log))
+    stack.push_async_callback(ledger.close)
+    if interrupted := await ledger.recover():
+        log.warning("recovered", outcome="unknown", count=interrupted)
+    directory = Directory(await ledger.directory_rows(), storage.vault, clock)
+    metrics.know(directory.snapshot.rows.tenants)
+    intake = Intake()
+    readiness = Readiness(
+        clock=clock, intake=intake, folder=storage.path.parent, min_free_bytes=settings.storage.min_free_bytes
+    )
+    return _Parts(
+        settings=settings,
+        clock=clock,
+        log=log,
+        metrics=metrics,
+        storage=storage,
+        ledger=ledger,
+        directory=directory,
+        intake=intake,
+        readiness=readiness,
+    )
+
+
+def _tenant_app(parts: _Parts, upstream: OfferGrid) -> AsgiApp:
+    settings = parts.settings
+    admission = Admission(
+        max_in_flight=settings.upstream.max_in_flight,
+        max_waiting=settings.admission.max_waiting,
+        max_wait_s=settings.admission.max_wait_s,
+    )
+    flow = OrderFlow(
+        ledger=parts.ledger,
+        ledger_id=parts.storage.ledger_id,
+        upstream=upstream,
+        keys=parts.directory,
+        marks=parts.storage.vault,
+        admission=admission,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        log=parts.log,
+        timeout_s=settings.upstream.timeout_s,
+    )
+    authenticator = Authenticator(parts.directory, parts.metrics)
+    orders = OrderEndpoint(
+        flow=flow,
+        intake=parts.intake,
+        authenticator=authenticator,
+        metrics=parts.metrics,
+        clock=parts.clock,
+        max_body_bytes=settings.tenant_api.max_body_bytes,
+        body_timeout_s=settings.tenant_api.body_timeout_s,
+    )
+    return tenant_app(
+        orders=orders,
+        ledger=parts.ledger,
+        authenticator=authenticator,
+        reasons=parts.readiness.reasons,
+        log=parts.log,
+    )
+
+
+def _admin_app(parts: _Parts) -> AsgiApp:
+    return admin_app(
+        host=parts.settings.admin_api.host,
+        token=_admin_token(parts.settings, parts.clock),
+        metrics_token=parts.settings.admin_api.metrics_token,
+        metrics=parts.metrics,
+        reasons=parts.readiness.reasons,
+        log=parts.log,
+    )
+
+
+@asynccontextmanager
+async def _listening(parts: _Parts, listener: str, app: AsgiApp) -> AsyncIterator[tuple[str, int]]:
+    """Serves `app` on its listener's address; at the end stops listening and waits for requests in hand."""
+    settings = parts.settings
+    place = settings.tenant_api if listener == "tenant" else settings.admin_api
+    edge = Edge(
+        app,
+        listener=listener,
+        max_header_bytes=settings.tenant_api.max_header_bytes,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        log=parts.log,
+    )
+    drain_s = settings.shutdown.drain_s
+    server = make_server(edge, idle_timeout_s=settings.tenant_api.idle_timeout_s, drain_s=drain_s)
+    with bind(place.host, place.port, f"{listener}_api") as listening:
+        host, port = address_of(listening)
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        parts.log.info("listening", listener=listener, host=host, port=port)
+        try:
+            yield host, port
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _first(*events: asyncio.Event) -> asyncio.Event:
+    """The first of the events that is set."""
+    waits = {asyncio.create_task(event.wait()): event for event in events}
+    done, others = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in others:
+        task.cancel()
+    return next(event for task, event in waits.items() if task in done)
+
+
+def _commit_watch(metrics: Metrics, log: Log) -> Callable[[float, LedgerError | None], None]:
+    def watch(seconds: float, fault: LedgerError | None) -> None:
+        metrics.commit(seconds, failed=fault is not None)
+        if fault is not None:
+            log.error("ledger", where="commit", reason=type(fault).__name__, error=str(fault))
+
+    return watch
+
+
+def _transport_options(settings: Settings) -> TransportOptions:
+    upstream = settings.upstream
+    return TransportOptions(
+        base_url=upstream.base_url,
+        connect_timeout_s=upstream.connect_timeout_s,
+        keepalive_idle_s=upstream.keepalive_idle_s,
+        max_response_bytes=upstream.max_response_bytes,
+        max_idle_connections=upstream.max_in_flight,
+        ssl_context=tls_context() if upstream.base_url.startswith("https://") else None,
+    )
+
+
+def _admin_token(settings: Settings, clock: Clock) -> Secret:
+    """The token that was set, or the one in `var/admin.token`, which is made where there is none."""
+    if settings.admin_api.token is not None:
+        return Secret(settings.admin_api.token)
+    file = SecretFile(ADMIN_TOKEN_FILE, "admin_api.token", sizes=(32, 256), missing="is not there")
+    text = file.load(lambda: clock.random_bytes(32).hex().encode("ascii"), clock)
+    return Secret(text.decode("ascii", "replace").strip())

@@ -1,0 +1,64 @@
+"""Opening the storage: for an instance that serves, and for the commands beside it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from gateway.broker.administration import Administration
+from gateway.broker.vault import Vault, load_or_create_master_key
+from gateway.clock import Clock, SystemClock, new_uuid7
+from gateway.errors import StorageUnreachable
+from gateway.ledger.sqlite import SqliteReader
+from gateway.ledger.sqlite_directory import SqliteDirectory
+from gateway.ledger.sqlite_engine import connect
+from gateway.settings import Settings
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True):
+    """A ledger's file that was opened and whose master key fits."""
+
+    path: Path
+    directory: SqliteDirectory
+    vault: Vault
+    ledger_id: str
+
+
+@contextmanager
+def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
+    """Opens the ledger, which is made where there is none; StorageUnreachable or BadSettings where it cannot be."""
+    path = settings.storage.sqlite_path
+    if path is None:
+        raise StorageUnreachable("storage.url: this version stores in SQLite only (sqlite:///…)")
+    directory = SqliteDirectory(connect(path))
+    try:
+        check = directory.fact("vault_check")
+        key_file = Path(settings.secrets.master_key_file)
+        vault = load_or_create_master_key(key_file, check is None, clock)
+        if check is None:
+            directory.keep_fact("vault_check", vault.check_value())
+            directory.keep_fact("ledger_id", new_uuid7(clock))
+        vault.require_check_value(directory.fact("vault_check"))
+        yield Storage(path=path, directory=directory, vault=vault, ledger_id=directory.fact("ledger_id"))
+    finally:
+        directory.close()
+
+
+@contextmanager
+def open_administration(settings: Settings) -> Iterator[Administration]:
+    """Administration on a connection of its own, beside whatever runs."""
+    clock = SystemClock()
+    with open_storage(settings, clock) as storage:
+        yield Administration(storage.directory, storage.vault, clock)
+
+
+@contextmanager
+def open_orders(settings: Settings) -> Iterator[SqliteReader]:
+    """The ledger's orders, to look at."""
+    with open_storage(settings, SystemClock()) as storage:
+        reader = SqliteReader(storage.path, storage.vault)
+        try:
+            yield reader
+        finally:
+            reader.close()
