@@ -132,6 +132,7 @@ NOT_YET: Final[frozenset[str]] = frozenset(
     {info.name for info in EVERY_SETTING if info.section in {"budget", "reconcile"}}
     | {
         "idempotency.implicit_window_s",
+        "idempotency.ttl_s",
         "tenant_api.header_timeout_s",
         "tenant_api.max_connections",
         "upstream.breaker_failures",
