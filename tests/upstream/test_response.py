@@ -1,7 +1,6 @@
 """One response read from bytes: the same however they are cut, and never more than a strict reading gives."""
 
 import gc
-import itertools
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,18 +8,10 @@ from hypothesis import strategies as st
 
 from gateway.upstream.response import MAX_HEAD_BYTES, Broken, RawResponse, ResponseReader
 from tests.upstream import strict
+from tests.upstream.mutations import CHUNKED, EMPTY, HEAD, INTERIM, SAMPLES, UNTIL_EOF, cut, mutated
 from tests.upstream.wire import OK, OK_BODY
 
 MAX_BODY = 5_000
-HEAD = b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\n"
-CHUNKED = HEAD + (
-    b'Transfer-Encoding: Chunked\r\n\r\n8;x=y\r\n{"order\r\r\n0b\r\n\nId":"ord-1\r\n2\r\n"}\r\n'
-    b"0\r\nx-sum: 1\r\n\r\n"
-)
-INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + OK
-UNTIL_EOF = b"HTTP/1.0 201 Created\r\ncontent-type: application/json\r\n\r\n" + OK_BODY
-EMPTY = b"HTTP/1.1 204 No Content\r\nx-a: b\r\n\r\n"
-SAMPLES = {"length": OK, "chunked": CHUNKED, "interim": INTERIM, "until-eof": UNTIL_EOF, "empty": EMPTY}
 
 
 def read(*pieces: bytes, max_body: int = MAX_BODY, ends: bool = True) -> RawResponse | str:
@@ -183,46 +174,6 @@ def test_a_reader_leaves_nothing_for_the_garbage_collector() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
-
-
-TELLING = [
-    b"\r\n",
-    b"\n",
-    b"\r",
-    b"\0",
-    b" ",
-    b"\t",
-    b":",
-    b"0",
-    b"1",
-    b"f",
-    b"-",
-    b"+",
-    b",",
-    b";",
-    b"\xff",
-    b"HTTP/1.1 ",
-]
-TELLING += [b"\r\n\r\n", b"content-length: 5\r\n", b"transfer-encoding: chunked\r\n", b"connection: close\r\n"]
-
-
-def mutated() -> st.SearchStrategy[bytes]:
-    """A valid response with some bytes changed, cut out, put in, doubled or swapped for what means something."""
-    telling = st.sampled_from(TELLING)
-    edit = st.tuples(st.floats(0, 1), st.integers(0, 3), telling | st.binary(max_size=4))
-
-    def apply(raw: bytes, edits: list[tuple[float, int, bytes]]) -> bytes:
-        for where, drop, put in edits:
-            at = int(where * len(raw))
-            raw = raw[:at] + put + raw[at + drop :]
-        return raw
-
-    return st.builds(apply, st.sampled_from(list(SAMPLES.values())), st.lists(edit, max_size=3))
-
-
-def cut(raw: bytes, places: list[float]) -> list[bytes]:
-    marks = sorted({0, len(raw), *(int(place * len(raw)) for place in places)})
-    return [raw[a:b] for a, b in itertools.pairwise(marks)]
 
 
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
