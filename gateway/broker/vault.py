@@ -95,7 +95,7 @@ class Secret(_Unshown):
         mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self._text, other._text))
         return hmac.compare_digest(mine, theirs)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # typeshed says that every object can be hashed
 
 
 class MasterKey(_Unshown):

@@ -4,6 +4,7 @@ An answer is always made from what the ledger holds, so that a replay goes throu
 answer and says the same bytes.
 """
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -31,7 +32,7 @@ RETRY_UNKNOWN_S: Final = 5
 RETRY_CREDENTIALS_S: Final = 60
 """A key is mended by people."""
 
-_DETAILS: Final[dict[Cause, str]] = {
+_DETAILS: Final[Mapping[Cause, str]] = {
     "placed": "",
     "rejected": "OfferGrid refused the order; its answer is in `upstream`.",
     "unreachable": "No byte of the order left the gateway. It may be sent again.",

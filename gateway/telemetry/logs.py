@@ -9,7 +9,7 @@ its message: a message may quote whatever was being read.
 import logging
 import sys
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -23,7 +23,7 @@ FIELDS: Final = frozenset({
     "exception", "setting", "settings", "url",
 })  # fmt: skip
 MAX_VALUE: Final = 4_096
-_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 Log = structlog.typing.FilteringBoundLogger
 

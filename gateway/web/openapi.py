@@ -4,6 +4,7 @@ Written out here and not read off the handlers: the hot route is a bare ASGI han
 change only on purpose. A test holds this table against the routes that exist and the answers that they give.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway import __version__, errors
@@ -29,11 +30,11 @@ _ORDERS: Final[tuple[type[Problem], ...]] = (
     errors.LedgerUnavailable, errors.Draining,
 )  # fmt: skip
 
-_TEXT: Final[Json] = {"type": "string"}
-_MAYBE_TEXT: Final[Json] = {"type": ["string", "null"]}
-_MAYBE_STATUS: Final[Json] = {"type": ["integer", "null"]}
-_MOMENT: Final[Json] = {"type": "string", "format": "date-time"}
-_MAYBE_MOMENT: Final[Json] = {"type": ["string", "null"], "format": "date-time"}
+_TEXT: Final[Mapping[str, Any]] = {"type": "string"}
+_MAYBE_TEXT: Final[Mapping[str, Any]] = {"type": ["string", "null"]}
+_MAYBE_STATUS: Final[Mapping[str, Any]] = {"type": ["integer", "null"]}
+_MOMENT: Final[Mapping[str, Any]] = {"type": "string", "format": "date-time"}
+_MAYBE_MOMENT: Final[Mapping[str, Any]] = {"type": ["string", "null"], "format": "date-time"}
 
 
 def tenant_document() -> Json:

@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from gateway.web.openapi import problem_types
@@ -88,7 +88,7 @@ _DOUBT: Final = (
     "<p>OfferGrid may have the order. Do not send it anew: send the same request with the same"
     " <code>Idempotency-Key</code>, or look at <code>GET /orders/{orderId}</code>.</p>"
 )
-_ADVICE: Final[dict[str, str]] = {
+_ADVICE: Final[Mapping[str, str]] = {
     "outcome-unknown": _DOUBT,
     **dict.fromkeys(
         ("upstream-unavailable", "upstream-throttled", "upstream-credentials", "overloaded", "ledger-unavailable",

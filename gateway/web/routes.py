@@ -1,6 +1,6 @@
 """What both listeners share: health, descriptions, and how Litestar's own refusals become problem documents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ from gateway.web.context import context_of
 from gateway.web.pages import docs_page, problem_page
 
 Reasons = Callable[[], list[str]]
-HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+HEADERS: Final[Mapping[str, str]] = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
 def json_response(value: Any, status: int = 200) -> Response[bytes]:

@@ -208,7 +208,7 @@ def test_marks_of_different_purposes_differ_and_are_keyed() -> None:
 
 def test_an_unknown_purpose_is_a_defect() -> None:
     with pytest.raises(KeyError):
-        vault().mac("tokens", b"data")  # type: ignore[arg-type]
+        vault().mac("tokens", b"data")  # type: ignore[arg-type]  # the defect that is meant
 
 
 def test_the_check_value_knows_its_ledger() -> None:

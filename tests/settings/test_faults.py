@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadSettings
-from gateway.settings import EVERY_SETTING, load_settings
+from gateway.settings import EVERY_SETTING, SettingInfo, load_settings
 from gateway.settings.document import read_document
 
 ENVIRON: Mapping[str, str] = {}
@@ -62,8 +62,8 @@ NUMBERS = [info for info in EVERY_SETTING if isinstance(info.default, int | floa
 
 
 @pytest.mark.parametrize("info", NUMBERS, ids=lambda info: info.name)
-def test_every_number_has_a_least_and_a_most(tmp_path: Path, info: object) -> None:
-    section, field = (name := info.name).split(".")  # type: ignore[attr-defined]
+def test_every_number_has_a_least_and_a_most(tmp_path: Path, info: SettingInfo) -> None:
+    section, field = (name := info.name).split(".")
     for text in (
         "-1",
         "1e17",

@@ -168,9 +168,9 @@ def test_settings_are_a_value() -> None:
     assert one != "settings"
     assert copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one  # noqa: S301  # workers are given it so
     with pytest.raises(AttributeError):
-        one.admin_api.port = 1  # type: ignore[misc]
+        one.admin_api.port = 1  # type: ignore[misc]  # that it cannot be is the point
     with pytest.raises(AttributeError):
-        one.admin_api = AdminApi()  # type: ignore[misc]
+        one.admin_api = AdminApi()  # type: ignore[misc]  # as above
 
 
 def test_changes_tell_what_a_reload_can_do() -> None:
