@@ -1,6 +1,7 @@
 """What Ordergate asks of OfferGrid, and the one place where everything that can happen becomes evidence."""
 
 from collections.abc import Callable
+from typing import cast
 
 import httpx
 
@@ -66,18 +67,22 @@ class OfferGrid:
         """The boundary: what is not known for certain to be unsent counts as sent."""
         try:
             response = await self._transport.handle_async_request(request)
-            headers = response.headers
-            if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-                await response.aclose()
-                return Sent(reason="broken", detail="encoded")
-            body = await response.aread()
+            # The stream itself is read, not `aread()`: nothing is ever decoded, and it costs a tenth.
+            stream = cast(httpx.AsyncByteStream, response.stream)
+            try:
+                body = b"".join([part async for part in stream])
+            finally:
+                await stream.aclose()
         except AttemptFailed as failure:
             return failure.evidence
         except Exception as error:  # noqa: BLE001 - a foreign transport may raise anything, and may have sent it all
             return Sent(reason="broken", detail=type(error).__name__)
+        headers = {name.lower(): value.decode("latin-1") for name, value in response.headers.raw}
+        if headers.get(b"content-encoding", "").strip().lower() not in ("", "identity"):
+            return Sent(reason="broken", detail="encoded")
         return Answered(
             status=response.status_code,
             body=body,
-            content_type=headers.get("content-type", ""),
-            retry_after=headers.get("retry-after"),
+            content_type=headers.get(b"content-type", ""),
+            retry_after=headers.get(b"retry-after"),
         )

@@ -16,7 +16,7 @@ import msgspec
 MAX_HEAD_BYTES = 64 * 1024
 """Of a response's start line and headers, those of the 1xx responses before it included."""
 MAX_HEADERS = 256
-"""Header lines of one response, trailers included."""
+"""Header lines of one response; trailers are counted for themselves, and dropped."""
 MAX_INTERIM = 10
 """1xx responses before the one that counts."""
 MAX_FRAMING_FACTOR = 8
@@ -135,11 +135,11 @@ class ResponseReader:
             raise Broken("a second response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._headers_done:
-            self._trailers += 1
-        else:
+        if not self._headers_done:
             self._headers.append((name, value.rstrip(b" \t")))
-        if len(self._headers) + self._trailers > MAX_HEADERS:
+            return
+        self._trailers += 1
+        if self._trailers > MAX_HEADERS:
             self._refuse("too many headers")
 
     def on_headers_complete(self) -> None:
@@ -175,6 +175,8 @@ class ResponseReader:
 
     def _check_head(self) -> None:
         """Once the headers are whole: cut the raw head off, and refuse what can be read in two ways."""
+        if len(self._headers) > MAX_HEADERS:
+            raise Broken("too many headers")
         if not self._headers_done:
             if len(self._head) > MAX_HEAD_BYTES:
                 raise Broken("headers larger than allowed")

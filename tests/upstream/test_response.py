@@ -106,7 +106,7 @@ BROKEN = {
     "headers that are too large": HEAD + b"".join(b"x-%d: %b\r\n" % (n, b"a" * 9000) for n in range(8)),
     "large headers that end": HEAD + b"x-a: " + b"a" * MAX_HEAD_BYTES + b"\r\ncontent-length: 2\r\n\r\n{}",
     "too many headers": HEAD + b"x: y\r\n" * 257,
-    "too many trailers": CHUNKED[:-2] + b"x: y\r\n" * 256,
+    "too many trailers": CHUNKED[:-2] + b"x: y\r\n" * 257,
 }
 
 
