@@ -28,9 +28,7 @@ from gateway.ledger.sqlite import SqliteLedger
 from gateway.settings import Settings
 from gateway.telemetry.logs import Log, make_log
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.dialing import tls_context
 from gateway.upstream.operations import SPEC_DIGEST, OfferGrid
-from gateway.upstream.transport import TransportOptions, UpstreamTransport
 from gateway.web.admin_app import admin_app
 from gateway.web.auth import Authenticator
 from gateway.web.edge import AsgiApp, Edge
@@ -38,6 +36,7 @@ from gateway.web.orders import OrderEndpoint
 from gateway.web.server import address_of, bind, make_server
 from gateway.web.tenant_app import tenant_app
 from gateway.wiring.storage import Storage, open_storage
+from gateway.wiring.upstream import open_upstream
 
 ADMIN_TOKEN_FILE: Final = Path("var/admin.token")
 EXIT_LEDGER_BROKEN: Final = StorageUnreachable.exit_code
@@ -89,8 +88,7 @@ async def running(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[I
     """One instance: ready when the block is entered, drained when it is left."""
     async with AsyncExitStack() as stack:
         parts = await _open_parts(stack, settings, clock, log)
-        transport = UpstreamTransport(_transport_options(settings), clock)
-        stack.push_async_callback(transport.aclose)
+        upstream = await stack.enter_async_context(open_upstream(settings, clock))
         upkeep = Upkeep(
             ledger=parts.ledger,
             directory=parts.directory,
@@ -102,7 +100,6 @@ async def running(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[I
         await stack.enter_async_context(_beside(upkeep.run()))
         admin = await stack.enter_async_context(_listening(parts, "admin", _admin_app(parts)))
         stack.push_async_callback(parts.intake.drain, settings.shutdown.drain_s)
-        upstream = OfferGrid(transport, settings.upstream.base_url)
         tenant = await stack.enter_async_context(_listening(parts, "tenant", _tenant_app(parts, upstream)))
         gc.collect()
         gc.freeze()  # what was made at start stays: collections under load need not look at it
@@ -240,18 +237,6 @@ def _commit_watch(metrics: Metrics, log: Log) -> Callable[[float, LedgerError | 
             log.error("ledger", where="commit", reason=type(fault).__name__, error=str(fault))
 
     return watch
-
-
-def _transport_options(settings: Settings) -> TransportOptions:
-    upstream = settings.upstream
-    return TransportOptions(
-        base_url=upstream.base_url,
-        connect_timeout_s=upstream.connect_timeout_s,
-        keepalive_idle_s=upstream.keepalive_idle_s,
-        max_response_bytes=upstream.max_response_bytes,
-        max_idle_connections=upstream.max_in_flight,
-        ssl_context=tls_context() if upstream.base_url.startswith("https://") else None,
-    )
 
 
 def _admin_token(settings: Settings, clock: Clock) -> Secret:
