@@ -38,16 +38,16 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- for the transport
 
-    def usable(self) -> bool:
+    def usable(self, *, fresh: bool = False) -> bool:
         """Whether a request may be written now: open, and nothing arrived that nobody asked for.
 
-        The socket itself is asked too, since the event loop may not have seen yet that the peer has closed. A fresh
-        TLS connection is not asked: the peer's session tickets may just be on their way.
+        The socket itself is asked too, since the event loop may not have seen yet that the peer has closed. Not so
+        where a TLS connection is `fresh`: the peer's session tickets may just be on their way.
         """
         transport = self._transport
         if transport is None or self._spoiled or self.lost or self._answer is not None or transport.is_closing():
             return False
-        if self._poll is None or (self._encrypted and not self.used):
+        if self._poll is None or (self._encrypted and fresh):
             return True
         return not self._poll.poll(0)
 
@@ -62,7 +62,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.used = True
         self._reader = ResponseReader(self._max_response_bytes)
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        try:
+            self._transport.write(request)
+        except Exception as error:  # noqa: BLE001 - some of it may be out; `finish` says so, without these frames
+            self._fail(sent("broken", f"the write failed: {type(error).__name__}"))
 
     async def finish(self, timeout_s: float) -> RawResponse:
         """The response to what `begin` wrote, whole within `timeout_s`, else `AttemptFailed(Sent)`.

@@ -37,7 +37,8 @@ async def dial(
     except TimeoutError as error:
         # The kernel's own timeout is one as well, with an errno.
         raise not_sent("connect_timeout", "not connected in time") from error
-    except (OSError, UnicodeError) as error:
+    except Exception as error:
+        # Whatever it is, nothing can have been written yet.
         raise not_sent(_reason(error), f"{type(error).__name__}: {error}") from error
 
 
@@ -47,5 +48,7 @@ def _reason(error: Exception) -> NotSentReason:
             return "unresolvable"
         case ssl.SSLError():
             return "tls"
-        case _:
+        case OSError():
             return "connect_refused"
+        case _:
+            return "no_connection"

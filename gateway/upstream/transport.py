@@ -30,6 +30,8 @@ from generated.operations import PLACE
 
 __all__ = ["AttemptFailed", "RevealsKey", "TransportOptions", "UpstreamTransport"]
 
+# A socket is closed one round of the event loop after it was aborted, a TLS one a few: far more than is ever needed.
+_CLOSING_ROUNDS = 1000
 _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 # Written by the transport itself, from what it knows; whatever a request says of them is left out.
 _OWN_HEADERS = frozenset(
@@ -86,11 +88,12 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         deadline, key, may_send = self._terms(request)
         body = await request.aread()
         connection, reused = await self._connection(deadline)
-        refusal = self._refusal(deadline, may_send) or self._write(connection, request, body, key)
+        refusal = self._write(connection, request, body, key, deadline, may_send)
         if refusal is not None:
             self._release(connection)
             raise refusal
         raw = await connection.finish(deadline - self._clock.monotonic())
+        connection.idle_since = self._clock.monotonic()
         self._release(connection)
         return self._response(raw, key, reused=reused)
 
@@ -99,7 +102,9 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         self._closed = True
         if self._pruning is not None:
             self._pruning.cancel()
-        while self._open:
+        for _ in range(_CLOSING_ROUNDS):
+            if not self._open:
+                return
             for connection in tuple(self._open):
                 connection.abort()
             await asyncio.sleep(0)
@@ -127,7 +132,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
                 return connection, connection.used
             connection.abort()
         connection = await self._dial(deadline)
-        if not connection.usable():
+        if not connection.usable(fresh=True):
             connection.abort()
             raise not_sent("no_connection", "closed, or bytes arrived, before anything was sent")
         return connection, False
@@ -138,15 +143,39 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
             raise not_sent("too_late", "the deadline had passed before connecting")
         connection = UpstreamConnection(self._options.max_response_bytes, self._forget)
         await dial(connection, self._host, self._port, self._tls, timeout_s)
-        self._open.add(connection)
-        if connection.lost or self._closed:
+        connection.idle_since = self._clock.monotonic()
+        if not connection.lost:
+            self._open.add(connection)
+        if self._closed:
             connection.abort()
-            if connection.lost:
-                self._open.discard(connection)
         return connection
 
+    def _write(
+        self,
+        connection: UpstreamConnection,
+        request: httpx.Request,
+        body: bytes,
+        key: RevealsKey,
+        deadline: float,
+        may_send: Callable[[], bool],
+    ) -> AttemptFailed | None:
+        """Write the request, or return why not a byte of it was written.
+
+        Nothing is raised here, so that no traceback leads through a frame that holds the key.
+        """
+        try:
+            head = self._head(request, len(body), key)
+        except Exception as error:  # noqa: BLE001 - a key that cannot be opened, whatever the reason, is not sent
+            return not_sent("no_connection", f"the request cannot be written: {type(error).__name__}")
+        if head is None:
+            return not_sent("no_connection", "a header or the key cannot be written as HTTP")
+        refusal = self._refusal(deadline, may_send)
+        if refusal is None:
+            connection.begin(head + body)
+        return refusal
+
     def _refusal(self, deadline: float, may_send: Callable[[], bool]) -> AttemptFailed | None:
-        """The last questions before the first byte; nothing asynchronous stands between them and the write."""
+        """The last questions before the first byte; nothing but the write comes after them."""
         if self._clock.monotonic() >= deadline:
             return not_sent("too_late", "the deadline had passed before the first byte")
         try:
@@ -154,16 +183,6 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         except Exception as error:  # noqa: BLE001 - whoever cannot say that it still owns the order does not own it
             return not_sent("too_late", f"may_send failed: {type(error).__name__}")
         return None if allowed else not_sent("too_late", "no longer allowed to send")
-
-    def _write(
-        self, connection: UpstreamConnection, request: httpx.Request, body: bytes, key: RevealsKey
-    ) -> AttemptFailed | None:
-        """Write the request, or say why it cannot be written. The key lives in no frame that an exception shows."""
-        head = self._head(request, len(body), key)
-        if head is None:
-            return not_sent("no_connection", "a header or the key cannot be written as HTTP")
-        connection.begin(head + body)
-        return None
 
     def _head(self, request: httpx.Request, length: int, key: RevealsKey) -> bytes | None:
         """Start line and headers, or None where one of them would be read as more than it is."""
@@ -201,20 +220,22 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         if self._closed or not connection.is_open() or len(self._idle) >= self._options.max_idle_connections:
             connection.abort()
             return
-        connection.idle_since = self._clock.monotonic()
         self._idle.append(connection)
         if self._pruning is None:
             self._schedule_pruning()
 
     def _schedule_pruning(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._pruning = loop.call_later(self._options.keepalive_idle_s, self._prune)
+        """At the moment when the connection that is idle for longest becomes too old."""
+        oldest = min(connection.idle_since for connection in self._idle)
+        wait_s = oldest + self._options.keepalive_idle_s - self._clock.monotonic()
+        self._pruning = asyncio.get_running_loop().call_later(max(wait_s, 0.001), self._prune)
 
     def _prune(self) -> None:
         self._pruning = None
         oldest = self._clock.monotonic() - self._options.keepalive_idle_s
-        while self._idle and self._idle[0].idle_since <= oldest:
-            self._idle.pop(0).abort()
+        for connection in [connection for connection in self._idle if connection.idle_since <= oldest]:
+            self._idle.remove(connection)
+            connection.abort()
         if self._idle:
             self._schedule_pruning()
 

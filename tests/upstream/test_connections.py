@@ -227,6 +227,23 @@ def test_connection_that_was_idle_too_long_is_not_used() -> None:
     run(main())
 
 
+def test_connection_that_was_taken_but_not_used_grows_old_all_the_same() -> None:
+    """What counts is when the other side last heard of it."""
+    clock = FakeClock()
+
+    async def main() -> None:
+        async with against(echoing, Settings(keepalive_idle_s=3), clock=clock) as (sender, server):
+            await sender.place()
+            clock.ahead_s += 2
+            assert isinstance(await sender.place(may_send=lambda: False), NotSent)
+            assert len(server.peers) == 1
+            clock.ahead_s += 2
+            await sender.place()
+            assert len(server.peers) == 2
+
+    run(main())
+
+
 def test_idle_connections_are_closed_by_themselves() -> None:
     async def main() -> None:
         async with against(echoing, Settings(keepalive_idle_s=0.05)) as (sender, server):

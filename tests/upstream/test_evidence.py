@@ -3,14 +3,18 @@
 import asyncio
 import datetime
 import functools
+import select
 import socket
 import ssl
+import threading
 
 import pytest
 import trustme
 
 from gateway.core.evidence import Answered, NotSent, Sent
-from gateway.upstream.dialing import tls_context
+from gateway.upstream import transport as transport_module
+from gateway.upstream.connection import UpstreamConnection
+from gateway.upstream.dialing import dial, tls_context
 from tests.upstream.wire import (
     KEY,
     OK,
@@ -18,6 +22,7 @@ from tests.upstream.wire import (
     WHOLE,
     FakeClock,
     Peer,
+    PlainKey,
     Sender,
     Settings,
     against,
@@ -193,6 +198,34 @@ def test_nothing_runs_between_may_send_and_the_write(monkeypatch: pytest.MonkeyP
     assert events[:3] == ["asked", "write", "something else"]
 
 
+def test_key_that_cannot_be_opened_sends_no_byte() -> None:
+    class Unreadable(PlainKey):
+        def reveal(self) -> str:
+            raise RuntimeError("sealed under another master key")
+
+    async def main() -> None:
+        async with against(answering(OK, then="serve")) as (sender, server):
+            found = await sender.place(key=Unreadable())
+            assert found == NotSent(reason="no_connection", detail="the request cannot be written: RuntimeError")
+            assert await sender.place() == WHOLE
+            assert len(server.peers) == 1
+            assert server.received.count(b"POST ") == 1
+
+    run(main())
+
+
+def test_port_that_cannot_be_is_not_sent() -> None:
+    async def main() -> None:
+        sender = Sender(1, Settings())
+        sender.transport._port = 65_536
+        found = await sender.place()
+        assert isinstance(found, NotSent)
+        assert found.reason == "no_connection"
+        await sender.transport.aclose()
+
+    run(main())
+
+
 # -- TLS
 
 CA = trustme.CA()
@@ -275,6 +308,39 @@ def test_orders_go_over_one_tls_connection() -> None:
             assert len(server.peers) == 1
 
     run(main())
+
+
+def test_tls_session_tickets_on_a_fresh_connection_are_no_early_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A TLS 1.3 server sends them right after the handshake, so the socket is readable before any request."""
+    context = server_context(CA.issue_cert("localhost"))
+
+    def serve(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        with sock, context.wrap_socket(sock, server_side=True) as encrypted:
+            encrypted.settimeout(60)
+            encrypted.recv(65536)
+            encrypted.sendall(OK)
+
+    async def dial_and_wait(connection: UpstreamConnection, *rest: object) -> None:
+        await dial(connection, *rest)  # type: ignore[arg-type]  # handed through
+        transport = connection._transport
+        assert transport is not None
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        # The event loop stands still meanwhile: the tickets stay in the kernel.
+        assert poll.poll(60_000)
+
+    async def main(port: int) -> None:
+        monkeypatch.setattr(transport_module, "dial", dial_and_wait)
+        sender = Sender(port, tls_settings())
+        assert await sender.place() == WHOLE
+        await sender.transport.aclose()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        run(main(listener.getsockname()[1]))
+        thread.join()
 
 
 # -- sent
@@ -378,6 +444,26 @@ def test_request_that_is_not_read_is_a_timeout_and_the_rest_of_it_is_dropped() -
             read_on.set()
             await server.peers[0].ended.wait()
             assert len(server.received) < size
+            # A reset, not an orderly end: the kernel, too, has dropped what it still held.
+            assert server.peers[0].was_reset
+
+    run(main())
+
+
+def test_write_that_fails_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of it may be out when it fails, so it counts as all of it."""
+
+    async def main() -> None:
+        async with against(answering(OK, then="serve")) as (sender, server):
+
+            def torn(transport: asyncio.Transport, data: bytes) -> None:
+                if data.startswith(b"POST"):
+                    raise MemoryError
+
+            assert await sender.place() == WHOLE
+            monkeypatch.setattr(asyncio.selector_events._SelectorSocketTransport, "write", torn)  # type: ignore[attr-defined]  # asyncio's own
+            assert await sender.place() == Sent(reason="broken", detail="the write failed: MemoryError")
+            await server.peers[0].ended.wait()
 
     run(main())
 

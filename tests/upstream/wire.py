@@ -57,13 +57,14 @@ class Peer:
         self.received = bytearray()
         self._taken = 0
         self.ended = asyncio.Event()
+        self.was_reset = False
 
     async def read(self) -> bytes:
         """Some bytes, or none once the other side is gone in whatever way."""
         try:
             data = await self._reader.read(65536)
         except OSError:
-            data = b""
+            data, self.was_reset = b"", True
         self.received += data
         if not data:
             self.ended.set()
@@ -226,14 +227,14 @@ class Sender:
         request_id: str = "req-1",
         timeout_s: float | None = None,
         may_send: Callable[[], bool] = lambda: True,
-        key: str = KEY,
+        key: str | PlainKey = KEY,
     ) -> Evidence:
         deadline = self.clock.monotonic() + (self.settings.timeout_s if timeout_s is None else timeout_s)
         return await self.offergrid.place(
             body,
             request_id=request_id,
             traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            key=PlainKey(key),
+            key=PlainKey(key) if isinstance(key, str) else key,
             deadline=deadline,
             may_send=may_send,
         )
