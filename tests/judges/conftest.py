@@ -1,27 +1,11 @@
-"""The judges, and a gateway for them to judge."""
+"""What the judges judge by."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from tests.judges.document import published
-
-
-class Stack(Protocol):
-    """A running gateway with one tenant."""
-
-    @property
-    def tenant_url(self) -> str: ...
-
-    @property
-    def token(self) -> str: ...
-
-
-StartStack = Callable[..., AbstractContextManager[Stack]]
 
 
 @pytest.fixture
@@ -44,10 +28,3 @@ def order() -> dict[str, Any]:
         },
         "customerInfo": {"fullName": "John Doe", "email": "john@example.com", "phone": "+1-555-123-4567"},
     }
-
-
-@pytest.fixture
-def running_stack() -> StartStack:
-    """`with running_stack(upstream_base_url=…) as stack:` starts a gateway that sends there."""
-    started: StartStack = import_module("tests.support.stack").running_stack
-    return started

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import pytest
 
-from tests.judges.conftest import StartStack
 from tests.judges.document import WITH_ANSWERS
 from tests.judges.offergrid_client import generate_client, run_client
 from tests.judges.prism import prism_mock
 from tests.judges.upstream import taking_upstream
 from tests.support.needs import needs
+from tests.support.stack import running_stack
 
 # Prints the status, what the client made of the body, and the order id it read.
 PLACE: Final = """
@@ -44,7 +44,7 @@ def test_generated_client_works_with_an_independent_mock(tmp_path: Path, order: 
 
 @pytest.mark.parametrize("answers", [True, False], ids=["with the guides' answers", "as published"])
 def test_generated_client_places_an_order_through_the_gateway(
-    tmp_path: Path, document: Path, order: dict[str, Any], running_stack: StartStack, answers: bool
+    tmp_path: Path, document: Path, order: dict[str, Any], answers: bool
 ) -> None:
     client = generate_client(WITH_ANSWERS if answers else document, tmp_path)
     with taking_upstream() as upstream, running_stack(upstream_base_url=upstream.base_url) as stack:

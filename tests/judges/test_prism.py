@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.judges.conftest import StartStack
 from tests.judges.document import WITH_ANSWERS
 from tests.judges.prism import prism_mock, prism_proxy
 from tests.judges.upstream import taking_upstream
 from tests.support.needs import needs
+from tests.support.stack import running_stack
 
 pytestmark = needs("prism")
 
@@ -45,9 +45,7 @@ def test_prism_takes_a_right_order_and_refuses_a_wrong_one(document: Path, order
         assert len(upstream.taken) == 1
 
 
-def test_orders_leave_the_gateway_as_the_document_says(
-    document: Path, order: dict[str, Any], running_stack: StartStack
-) -> None:
+def test_orders_leave_the_gateway_as_the_document_says(document: Path, order: dict[str, Any]) -> None:
     with (
         taking_upstream() as upstream,
         prism_proxy(document, upstream.base_url) as judge,
@@ -55,7 +53,7 @@ def test_orders_leave_the_gateway_as_the_document_says(
     ):
         orders = varied(order)
         for number, wanted in enumerate(orders):
-            answer = place(stack.tenant_url, wanted, authorization=f"Bearer {stack.token}")
+            answer = place(stack.tenant_url, wanted, **stack.bearer)
             assert answer.status_code == 201, answer.text
             assert answer.json() == json.loads(upstream.taken[number].answer)
         for wanted, taken in zip(orders, upstream.taken, strict=True):
@@ -66,9 +64,7 @@ def test_orders_leave_the_gateway_as_the_document_says(
             assert stack.token not in str(taken)
 
 
-def test_answers_to_tenants_are_what_the_document_says(
-    document: Path, order: dict[str, Any], running_stack: StartStack
-) -> None:
+def test_answers_to_tenants_are_what_the_document_says(document: Path, order: dict[str, Any]) -> None:
     """Prism stands where a tenant's own OfferGrid client stood: between it and the gateway."""
     with (
         taking_upstream() as upstream,
@@ -82,14 +78,14 @@ def test_answers_to_tenants_are_what_the_document_says(
 
 @pytest.mark.parametrize("answers", [True, False], ids=["with the guides' answers", "as published"])
 def test_prism_as_upstream_is_believed_only_where_it_names_the_order(
-    document: Path, order: dict[str, Any], running_stack: StartStack, answers: bool
+    document: Path, order: dict[str, Any], answers: bool
 ) -> None:
     """As published, 201 has no body, so its mock names no order: that is none that the gateway may claim."""
     with (
         prism_mock(WITH_ANSWERS if answers else document) as upstream,
         running_stack(upstream_base_url=upstream) as stack,
     ):
-        answer = place(stack.tenant_url, order, authorization=f"Bearer {stack.token}")
+        answer = place(stack.tenant_url, order, **stack.bearer)
         if answers:
             assert answer.status_code == 201, answer.text
             assert answer.json()["orderId"] == "ord-123-abc"

@@ -13,7 +13,7 @@ MOST: Final = 12
 NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 PINNED: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)(?:\[[\w,-]+\])?==(?P<version>[\w.!+]+)(?: ; .+)? \\$")
 HASH: Final = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
-# What may run code, or widen the path, at every start of Python: the file's name and all that may stand in it.
+# What may run code, or widen the path, at every start of Python: the file's name and the one line it may hold.
 START_FILES: Final[Mapping[str, str]] = {
     "_editable_impl_ordergate.pth": str(ROOT),
     "_ordergate.pth": str(ROOT),
@@ -56,7 +56,7 @@ def unexpected_start_files(packages: Path) -> Iterator[str]:
     for path in sorted(packages.iterdir()):
         if path.name.split(".")[0] in ("sitecustomize", "usercustomize"):
             yield f"{path.name}: runs at every start of Python, before anything of ours"
-        elif path.suffix == ".pth" and path.read_text("utf-8").strip() != START_FILES.get(path.name):
+        elif path.suffix == ".pth" and set(path.read_text("utf-8").split("\n")) - {"", START_FILES.get(path.name)}:
             yield f"{path.name}: runs at every start of Python: stolen releases hid their code in such a file"
 
 
