@@ -2,51 +2,18 @@
 
 import asyncio
 import contextlib
-import random
 import select
 import socket
 import threading
 
-import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from gateway.core.evidence import Answered, NotSent, Sent
 from gateway.upstream import transport as transport_module
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.dialing import dial
-from tests.upstream import strict
-from tests.upstream.mutations import cut, mutated
-from tests.upstream.wire import (
-    OK,
-    WHOLE,
-    FakeClock,
-    Peer,
-    PlainKey,
-    Sender,
-    Settings,
-    against,
-    answering,
-    run,
-    serving,
-    until,
-)
-
-
-def order(name: str) -> bytes:
-    return b'{"name":"%b"}' % name.encode()
-
-
-def echo(request: bytes) -> bytes:
-    """An answer whose body is the request's own."""
-    body = request.partition(b"\r\n\r\n")[2]
-    return b"HTTP/1.1 201 Created\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-
-
-async def echoing(peer: Peer) -> None:
-    while True:
-        await peer.send(echo(await peer.request()))
+from tests.upstream.scripts import answering, echo, echoing, order
+from tests.upstream.wire import OK, WHOLE, FakeClock, Peer, Sender, Settings, against, run, until
 
 
 def test_one_connection_carries_one_order_after_another() -> None:
@@ -150,6 +117,24 @@ class Threaded:
                         # Closed with those bytes unread, the connection ends in a reset.
                         with contextlib.suppress(ConnectionResetError):
                             self.received[-1] += sock.recv(65536)
+
+
+def test_bytes_that_come_before_the_answer_is_taken_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is whole, and more arrives before the order's task gets to run."""
+    received = UpstreamConnection.data_received
+
+    def more(connection: UpstreamConnection, data: bytes) -> None:
+        received(connection, data)
+        received(connection, b"HTTP/1.1 201 Created\r\n")
+
+    async def main() -> None:
+        monkeypatch.setattr(UpstreamConnection, "data_received", more)
+        async with against(answering(OK)) as (sender, _):
+            assert await sender.place() == WHOLE
+            assert not sender.transport._idle
+            await until(lambda: not sender.transport._open)
+
+    run(main())
 
 
 @pytest.mark.parametrize("unasked", [OK, b""], ids=["early answer", "closed"])
@@ -290,158 +275,5 @@ def test_cancelled_order_closes_its_connection() -> None:
             await server.peers[0].ended.wait()
             await until(lambda: not sender.transport._open)
             assert not sender.transport._idle
-
-    run(main())
-
-
-def test_order_cancelled_while_connecting_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with serving(Peer.read_to_end) as server:
-            sender = Sender(server.port, Settings())
-            loop = asyncio.get_running_loop()
-            connecting = asyncio.Event()
-
-            async def hang(*_: object) -> None:
-                connecting.set()
-                await asyncio.Event().wait()
-
-            monkeypatch.setattr(loop, "sock_connect", hang)
-            task = asyncio.create_task(sender.place())
-            await connecting.wait()
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert not sender.transport._open
-            await sender.transport.aclose()
-
-    run(main())
-
-
-def test_key_goes_to_the_base_urls_origin_alone() -> None:
-    async def main() -> None:
-        async with serving(answering(OK)) as other, against(answering(OK)) as (sender, server):
-            urls = [
-                f"http://127.0.0.1:{other.port}/reseller/orders",
-                f"http://localhost:{server.port}/reseller/orders",
-            ]
-            urls += [f"https://127.0.0.1:{server.port}/reseller/orders", "http://127.0.0.1/reseller/orders"]
-            for url in urls:
-                request = httpx.Request(
-                    "POST",
-                    url,
-                    content=b"{}",
-                    extensions={"ordergate.deadline": sender.clock.monotonic() + 5, "ordergate.key": PlainKey()},
-                )
-                with pytest.raises(transport_module.AttemptFailed) as failure:
-                    await sender.transport.handle_async_request(request)
-                assert isinstance(failure.value.evidence, NotSent)
-            assert not other.peers
-            assert not server.peers
-
-    run(main())
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
-    async def main() -> None:
-        async with serving(answering(OK)) as other:
-            location = f"http://127.0.0.1:{other.port}/reseller/orders".encode()
-            raw = b"HTTP/1.1 %d Moved\r\nlocation: %b\r\ncontent-length: 0\r\n\r\n" % (status, location)
-            async with against(answering(raw)) as (sender, server):
-                assert await sender.place() == Answered(status=status, body=b"")
-                assert len(server.peers) == 1
-            assert not other.peers
-
-    run(main())
-
-
-def test_proxies_in_the_environment_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        async with serving(answering(OK)) as proxy, against(answering(OK)) as (sender, _):
-            for name in ("http_proxy", "https_proxy", "all_proxy"):
-                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-                monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{proxy.port}")
-            assert await sender.place() == WHOLE
-            assert not proxy.peers
-
-    run(main())
-
-
-async def unreliable(peer: Peer) -> None:
-    """Answers a few orders and leaves at a moment of its own choosing."""
-    chance = random.Random(peer.number)  # noqa: S311 - the same moments in every run
-    while True:
-        moment = chance.choice(["answer"] * 6 + ["accept", "head", "whole", "half", "after", "idle"])
-        if moment == "accept":
-            return peer.reset() if chance.random() < 0.5 else peer.close()
-        if moment == "head":
-            await peer.head()
-            return peer.reset() if chance.random() < 0.5 else peer.close()
-        raw = echo(await peer.request())
-        if moment == "whole":
-            return peer.reset() if chance.random() < 0.5 else peer.close()
-        if moment == "half":
-            await peer.send(raw[: chance.randrange(len(raw))])
-            return peer.close()
-        await peer.send(raw)
-        if moment == "after":
-            return peer.close()
-        if moment == "idle":
-            peer.finish()
-            return await peer.read_to_end()
-
-
-def test_no_order_is_on_the_wire_twice_whatever_the_server_does() -> None:
-    async def main() -> None:
-        async with against(unreliable) as (sender, server):
-            found = {}
-
-            async def some(worker: int) -> None:
-                for n in range(25):
-                    name = f"order-{worker}-{n}-end"
-                    found[name] = await sender.place(order(name))
-
-            await asyncio.gather(*(some(worker) for worker in range(8)))
-            assert len(found) == 200
-            assert {type(evidence) for evidence in found.values()} >= {Answered, Sent}
-            raw = server.received
-            for name, evidence in found.items():
-                times = raw.count(order(name))
-                assert times <= 1, f"{name} was sent {times} times"
-                if isinstance(evidence, NotSent):
-                    assert times == 0, f"{name} was said to be unsent"
-                if isinstance(evidence, Answered):
-                    assert times == 1
-                    assert evidence.body == order(name)
-            assert raw.count(b"POST ") <= 200
-
-    run(main())
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(raw=mutated(), places=st.lists(st.floats(0, 1), max_size=6))
-def test_no_mutated_answer_is_taken_for_more_than_it_is(raw: bytes, places: list[float]) -> None:
-    """As `test_response` does it, but through the sockets; and the order after it gets its own answer."""
-
-    async def main() -> None:
-        async def script(peer: Peer) -> None:
-            request = await peer.request()
-            await peer.send(*(cut(raw, places) if peer.number == 0 else [echo(request)]))
-            peer.finish()
-            await peer.read_to_end()
-
-        async with against(script) as (sender, server):
-            found = await sender.place(order("first"))
-            judged = strict.read(raw, sender.settings.max_response_bytes)
-            if isinstance(found, Answered):
-                assert judged is not None, "accepted what a strict reading refuses"
-                assert (found.status, found.body) == (judged.status, judged.body)
-            else:
-                assert isinstance(found, Sent)
-                assert found.reason == "broken"
-            # What is still on its way could not be told from an answer to a request that is already written.
-            await until(lambda: not sender.transport._open)
-            assert await sender.place(order("second")) == Answered(status=201, body=order("second"))
-            assert server.received.count(order("first")) == 1
 
     run(main())

@@ -14,17 +14,8 @@ from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.upstream.masking import mask
 from gateway.upstream.operations import OfferGrid
 from gateway.upstream.transport import AttemptFailed, TransportOptions, UpstreamTransport
-from tests.upstream.wire import (
-    KEY,
-    OK,
-    WHOLE,
-    PlainKey,
-    Settings,
-    against,
-    answering,
-    place_once,
-    run,
-)
+from tests.upstream.scripts import answering
+from tests.upstream.wire import KEY, OK, WHOLE, PlainKey, Settings, against, place_once, run
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

@@ -276,20 +276,3 @@ def place_once(script: Script, settings: Settings | None = None) -> tuple[Eviden
             return evidence, server.received
 
     return run(main())
-
-
-def answering(*pieces: bytes, then: str = "wait") -> Script:
-    """Take a request, answer with these pieces, then `wait` for the end, `close`, `reset` or `serve` on."""
-
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(*pieces)
-            if then == "close":
-                peer.finish()
-            elif then == "reset":
-                return peer.reset()
-            if then != "serve":
-                return await peer.read_to_end()
-
-    return script
