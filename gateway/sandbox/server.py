@@ -1,7 +1,6 @@
-"""The sandbox as a whole: its listening socket, its start and its end."""
+"""The sandbox as a whole: what it is made of, its start and its end."""
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +8,11 @@ from gateway.sandbox.api import Api
 from gateway.sandbox.connection import Connection, Hub
 from gateway.sandbox.control import answer_control
 from gateway.sandbox.faults import FaultBox, read_fault
+from gateway.sandbox.listener import Listener
 from gateway.sandbox.play import play
 from gateway.sandbox.records import ConnectionLog, Order, Request
 from gateway.sandbox.state import State
 
-_BACKLOG = 1024
 # Node closes a connection that is idle for 5 s, and says so in its keep-alive header.
 _NODE_IDLE_S = 5.0
 
@@ -41,10 +40,7 @@ class Sandbox:
         self._state = State(keys=keys, per_minute=per_minute, per_hour=per_hour)
         self._idle_s = idle_s
         self._hub: Hub | None = None
-        self._server: asyncio.Server | None = None
-        self._held: socket.socket | None = None
-        self._reopening: asyncio.TimerHandle | None = None
-        self._reopen_task: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
 
     @property
     def base_url(self) -> str:
@@ -93,73 +89,25 @@ class Sandbox:
 
     async def start(self) -> None:
         """Listens. Raises OSError when the port is taken."""
-        api = Api(self._state)
-        self._hub = Hub(
+        listener = Listener(lambda: Connection(hub))
+        hub = Hub(
             state=self._state,
-            faults=FaultBox(self._refuse),
-            answer=api.answer,
+            faults=FaultBox(listener.refuse),
+            answer=Api(self._state).answer,
             control=answer_control,
             play=play,
             idle_s=self._idle_s,
         )
-        sock = await self._bind(self.port)
-        self.port = sock.getsockname()[1]
-        try:
-            await self._listen(sock)
-        except OSError:
-            sock.close()
-            raise
-
-    async def _bind(self, port: int) -> socket.socket:
-        found = await asyncio.get_running_loop().getaddrinfo(self.host, port, type=socket.SOCK_STREAM)
-        # IPv4 first: `localhost` is 127.0.0.1 to most clients.
-        family, kind, proto, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
-        return _bound(family, kind, proto, address)
-
-    async def _listen(self, sock: socket.socket) -> None:
-        hub = self._running()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(hub), sock=sock, backlog=_BACKLOG)
-
-    def _refuse(self, after_s: float) -> None:
-        """Closes the listening socket for that time. The port stays bound, so that nobody else can get it."""
-        if self._server is not None:
-            listening = self._server.sockets[0]
-            family, kind, proto, address = (
-                listening.family,
-                listening.type,
-                listening.proto,
-                listening.getsockname(),
-            )
-            self._server.close()
-            self._server = None
-            self._held = _bound(family, kind, proto, address)
-        if self._reopening is not None:
-            self._reopening.cancel()
-        self._reopening = asyncio.get_running_loop().call_later(after_s, self._reopen)
-
-    def _reopen(self) -> None:
-        self._reopening = None
-        held, self._held = self._held, None
-        if held is not None:
-            self._reopen_task = asyncio.get_running_loop().create_task(self._listen(held))
+        self.port = await listener.open(self.host, self.port)
+        self._hub, self._listener = hub, listener
 
     async def stop(self) -> None:
         """Closes the port and all connections, and ends every task and timer. Orders stay readable."""
-        if self._reopening is not None:
-            self._reopening.cancel()
-            self._reopening = None
-        if self._reopen_task is not None:
-            await self._reopen_task
-        if self._held is not None:
-            self._held.close()
-            self._held = None
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
         hub, self._hub = self._hub, None
-        if hub is None:
+        listener, self._listener = self._listener, None
+        if hub is None or listener is None:
             return
+        await listener.close()
         hub.cancel_timers()
         connections = list(hub.connections)
         tasks = [conn.task for conn in connections if conn.task is not None]
@@ -168,20 +116,6 @@ class Sandbox:
         for conn in connections:
             await conn.lost.wait()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if server is not None:
-            await server.wait_closed()
-
-
-def _bound(family: int, kind: int, proto: int, address: Any) -> socket.socket:
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 async def serve(host: str, port: int) -> None:

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -36,13 +37,15 @@ def test_early_answer_at_accept_comes_before_any_request(sandbox: SandboxThread)
         assert conn.answer().json()["orderId"] == sandbox.orders[0].order_id
 
 
-def test_idle_connection_is_closed_without_warning(sandbox: SandboxThread, conn: Wire) -> None:
-    sandbox.set_fault("idle_close", after_s=0.05)
-    conn.send(post_bytes())
-    answer = conn.answer()
-    assert (answer.status, answer.headers["connection"]) == (201, "keep-alive")
-    assert conn.all() == b""
-    assert sandbox.connections[0].closed_by == "idle_timeout"
+def test_idle_connection_is_closed_without_warning() -> None:
+    with SandboxThread(idle_s=3_600) as sandbox, wire(sandbox) as conn:
+        sandbox.set_fault("idle_close", after_s=0.05)
+        conn.send(post_bytes())
+        answer = conn.answer()
+        assert (answer.status, answer.headers["connection"]) == (201, "keep-alive")
+        assert answer.headers["keep-alive"] == "timeout=3600"
+        assert conn.all() == b""
+        assert sandbox.connections[0].closed_by == "idle_timeout"
 
 
 def test_idle_connection_is_closed_as_node_does() -> None:
@@ -62,6 +65,8 @@ def test_slow_answers_when_the_faults_are_cleared(sandbox: SandboxThread, conn: 
 
 
 def test_refuse_closes_the_port_and_opens_the_same_again(sandbox: SandboxThread, conn: Wire) -> None:
+    conn.send(get_bytes())
+    assert conn.answer().status == 200  # a connection that is not accepted yet would be reset
     sandbox.set_fault("refuse", after_s=LATE_S)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", sandbox.port))
@@ -75,6 +80,15 @@ def test_refuse_closes_the_port_and_opens_the_same_again(sandbox: SandboxThread,
         except ConnectionRefusedError:
             tick.wait(0.01)
     assert len(sandbox.orders) == 2
+
+
+def test_connections_on_their_way_are_never_left_hanging(sandbox: SandboxThread) -> None:
+    """When the port closes each is either served or reset, however far its acceptance has got."""
+    for _ in range(50):
+        with suppress(ConnectionResetError, ConnectionRefusedError, BrokenPipeError), wire(sandbox) as conn:
+            sandbox.set_fault("refuse", after_s=0)
+            conn.send(get_bytes())
+            assert conn.answer().status in {200, 429}
 
 
 def test_sandbox_stops_while_it_refuses() -> None:
@@ -115,11 +129,12 @@ def test_every_kind_is_played_once_and_leaves_the_sandbox_well(sandbox: SandboxT
     before = place(sandbox)
     sandbox.set_fault(kind, **_QUICK.get(kind, {}))
     if kind != "refuse":
-        with wire(sandbox) as conn:
+        with suppress(ConnectionResetError, BrokenPipeError), wire(sandbox) as conn:
             conn.send(get_bytes() if kind.startswith("list_") else post_bytes())
             tick = threading.Event()
             while sandbox.call(lambda running: running.faults_left):
                 tick.wait(0.01)
+        assert sandbox.call(lambda running: running.faults_left) == []
     tick = threading.Event()
     while True:
         try:
@@ -128,3 +143,12 @@ def test_every_kind_is_played_once_and_leaves_the_sandbox_well(sandbox: SandboxT
         except ConnectionRefusedError:
             tick.wait(0.01)
     assert {before, after} <= {order.order_id for order in sandbox.orders}
+
+
+def test_requests_to_the_sandbox_itself_are_never_hit(sandbox: SandboxThread) -> None:
+    everything = {"method": "GET", "path_prefix": "/"}
+    with client(sandbox) as http:
+        assert http.get("/sandbox/faults").json() == []
+        sandbox.set_fault("reset_before_read")
+        sandbox.set_fault("status", match=everything)
+        assert len(http.get("/sandbox/faults").json()) == 2

@@ -10,7 +10,13 @@ from tests.sandbox.tools import client, order_body
 
 _NS = 1_000_000_000
 _GAPS = st.lists(
-    st.one_of(st.integers(0, 2 * _NS), st.integers(0, 90 * _NS), st.just(60 * _NS), st.just(3_600 * _NS)),
+    st.one_of(
+        st.integers(0, 2 * _NS),
+        st.integers(0, 90 * _NS),
+        st.integers(59 * _NS, 61 * _NS),
+        st.integers(3_599 * _NS, 3_601 * _NS),
+        st.sampled_from([60 * _NS, 3_600 * _NS]),
+    ),
     max_size=60,
 )
 
@@ -49,6 +55,15 @@ def test_who_waits_as_told_is_let_in_and_no_second_too_late(
                 assert limits.take("k", at + (wait_s - 1) * _NS) > 0
             at += wait_s * _NS
             assert limits.take("k", at) == 0
+
+
+@pytest.mark.parametrize(
+    ("at_ns", "wait_s"), [(0, 60), (1, 60), (_NS, 59), (59 * _NS, 1), (60 * _NS - 1, 1), (60 * _NS, 0)]
+)
+def test_wait_is_told_in_whole_seconds_rounded_up(at_ns: int, wait_s: int) -> None:
+    limits = Limits(1, 0)
+    assert limits.take("k", 0) == 0
+    assert limits.take("k", at_ns) == wait_s
 
 
 @pytest.mark.parametrize(("per_minute", "per_hour", "longest"), [(3, 0, 60), (0, 3, 3_600), (5, 3, 3_600)])
