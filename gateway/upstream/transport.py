@@ -115,9 +115,9 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         extensions = request.extensions
         url = request.url
         if (url.raw_scheme, url.raw_host, url.port) != self._origin:
-            raise not_sent("no_connection", "the request is for another origin")
+            raise not_sent("defect", "the request is for another origin")
         if "ordergate.deadline" not in extensions or "ordergate.key" not in extensions:
-            raise not_sent("no_connection", "the request has no deadline or no key")
+            raise not_sent("defect", "the request has no deadline or no key")
         may_send = cast(Callable[[], bool], extensions.get("ordergate.may_send", _always))
         return float(extensions["ordergate.deadline"]), cast(RevealsKey, extensions["ordergate.key"]), may_send
 
@@ -166,9 +166,9 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         try:
             head = self._head(request, len(body), key)
         except Exception as error:  # noqa: BLE001 - a key that cannot be opened, whatever the reason, is not sent
-            return not_sent("no_connection", f"the request cannot be written: {type(error).__name__}")
+            return not_sent("defect", f"the request cannot be written: {type(error).__name__}")
         if head is None:
-            return not_sent("no_connection", "a header or the key cannot be written as HTTP")
+            return not_sent("defect", "a header or the key cannot be written as HTTP")
         refusal = self._refusal(deadline, may_send)
         if refusal is None:
             connection.begin(head + body)

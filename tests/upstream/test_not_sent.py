@@ -177,7 +177,7 @@ def test_key_that_cannot_be_opened_sends_no_byte() -> None:
     async def main() -> None:
         async with against(answering(OK, then="serve")) as (sender, server):
             found = await sender.place(key=Unreadable())
-            assert found == NotSent(reason="no_connection", detail="the request cannot be written: RuntimeError")
+            assert found == NotSent(reason="defect", detail="the request cannot be written: RuntimeError")
             assert await sender.place() == WHOLE
             assert len(server.peers) == 1
             assert server.received.count(b"POST ") == 1
