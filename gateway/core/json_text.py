@@ -21,7 +21,9 @@ MAX_NESTING: Final = 64
 """Levels of nesting, the body itself being level 1."""
 
 _WHITESPACE: Final = re.compile(r"[ \t\n\r]*")
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, closed or running to the end: it matches at every quote that begins one, so that no text is read twice."""
+
 _NUMBER: Final = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?")
 _MAX_EXPONENT_DIGITS: Final = 18  # beyond it the spelling stands for itself; the arithmetic below stays cheap
 
@@ -36,21 +38,25 @@ class Number(msgspec.Struct, frozen=True):
         found = _NUMBER.fullmatch(self.text)
         assert found is not None, "the decoder hands over JSON numbers only"
         sign, whole, fraction, exponent = found[1], found[2], found[3] or "", found[4] or "0"
-        if len(exponent) > _MAX_EXPONENT_DIGITS:
-            return self.text
         digits = (whole + fraction).lstrip("0")
         significant = digits.rstrip("0")
         if not significant:
             return sign + "0"
-        power = int(exponent) - len(fraction) + len(digits) - len(significant)
+        if len(exponent.lstrip("+-0")) > _MAX_EXPONENT_DIGITS:
+            return self.text
+        power = _whole(exponent) - len(fraction) + len(digits) - len(significant)
         return f"{sign}{significant}e{power}"
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One member of an object: its name, its parsed value, and where its value stands in the text."""
+    """One member of an object: its name, its parsed value, and where in the text its name and its value begin.
+
+    `text[start:end]` is the value, `text[begin:end]` the whole member.
+    """
 
     name: str
     value: Any
+    begin: int
     start: int
     end: int
 
@@ -93,10 +99,11 @@ def members_at(text: str, start: int) -> JsonObject:
     at = _skip(text, start + 1)
     if text[at : at + 1] != "}":
         while True:
-            name, at = _name_at(text, at)
+            begin = at
+            name, at = _name_at(text, begin)
             at = _skip(text, _expect(text, _skip(text, at), ":"))
             value, end = _DECODER.raw_decode(text, at)
-            members.append(Member(name=name, value=value, start=at, end=end))
+            members.append(Member(name=name, value=value, begin=begin, start=at, end=end))
             at = _skip(text, end)
             if text[at : at + 1] == "}":
                 break
@@ -154,6 +161,11 @@ def _refuse_lone_surrogates(body: bytes, found: JsonObject) -> None:
             json.dumps(member.value, ensure_ascii=False, default=lambda _number: None).encode()
     except UnicodeEncodeError as fault:
         raise BadRequest("The body holds a lone surrogate.") from fault
+
+
+def _whole(exponent: str) -> int:
+    """Leading zeros are dropped before Python counts them as digits, of which it reads 4,300 at most."""
+    return int("-" * exponent.startswith("-") + (exponent.lstrip("+-0") or "0"))
 
 
 def _skip(text: str, at: int) -> int:
