@@ -1,21 +1,40 @@
 """The program: `ordergate GROUP VERB`."""
 
-import sys
-
 import click
 
 from gateway import __version__
+from gateway.cli.config import config
+from gateway.cli.demo import demo
+from gateway.cli.doctor import doctor
+from gateway.cli.key import key
+from gateway.cli.orders import orders
 from gateway.cli.program import Program
+from gateway.cli.sandbox import sandbox
 from gateway.cli.serve import serve
+from gateway.cli.team import team
+from gateway.cli.tenant import tenant
+from gateway.cli.token import token
+
+_EPILOG = """\b
+Settings: --config FILE, else $ORDERGATE_CONFIG, else config/ordergate.yaml, else defaults;
+then variables ORDERGATE_<SECTION>__<FIELD> win, as ORDERGATE_TENANT_API__PORT does.
+
+\b
+Exit: 0 done, 1 failed, 2 usage, 3 bad settings, 4 no such thing or refused, 5 not reachable.
+
+\b
+Completion: eval "$(_ORDERGATE_COMPLETE=bash_source ordergate)" in ~/.bashrc; zsh_source for zsh.
+"""
 
 
-@click.group(cls=Program)
+@click.group(cls=Program, epilog=_EPILOG)
 @click.version_option(__version__, prog_name="ordergate")
 def ordergate() -> None:
     """The gateway between your services and OfferGrid: no order twice, none lost."""
 
 
-ordergate.add_command(serve)
+for _command in (team, key, tenant, token, orders, config, doctor, serve, sandbox, demo):
+    ordergate.add_command(_command)
 
 
 def main() -> None:
@@ -24,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

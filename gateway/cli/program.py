@@ -1,22 +1,28 @@
-"""What every command shares: its options, its example, and how each error becomes one line and an exit status."""
+"""What every command shares: its options, its example, and how each error becomes a line and an exit status."""
 
 import os
 import sys
-from typing import Any, Final
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.errors import LedgerError, OperatorError, StorageUnreachable
+from gateway.errors import OperatorError, OrdergateError, Problem, StorageUnreachable
 from gateway.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from gateway.broker.administration import Administration
+
 FAILED: Final = 1
-INTERRUPTED: Final = 130  # what a shell says of a command that Ctrl-C ended
-_ASKED: Final = "ordergate."
+INTERRUPTED: Final = 130
+"""What a shell says of a command that Ctrl-C ended."""
+
+_META: Final = "ordergate."
 """Before a common option's name in click's `meta`, which a command shares with the groups above it."""
 
 
 class Command(click.Command):
-    """A command with an example and the common options, which may also stand before it, at any group."""
+    """A command with an example and the common options."""
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -24,12 +30,13 @@ class Command(click.Command):
         self.params.extend(_common_options())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
         with formatter.section("Example"):
             formatter.write(f"{' ' * formatter.current_indent}{self.example}\n")
 
 
 class Group(click.Group):
-    """Commands that belong together."""
+    """Commands that belong together. The common options may stand here too; nearer the verb wins."""
 
     command_class = Command
 
@@ -49,7 +56,7 @@ class Program(Group):
             sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as fault:  # noqa: BLE001 - whatever it is, a person reads it
+        except Exception as fault:
             if asked(ctx, "traceback"):
                 raise
             ctx.exit(_told(fault))
@@ -59,12 +66,26 @@ class Program(Group):
 
 def asked(ctx: click.Context, name: str) -> Any:
     """A common option's value, wherever on the command line it stood; None where it did not."""
-    return ctx.meta.get(_ASKED + name)
+    return ctx.meta.get(_META + name)
+
+
+def config_file() -> str | None:
+    """The settings file that was named with `--config`."""
+    found: str | None = asked(click.get_current_context(), "config")
+    return found
 
 
 def read_settings() -> Settings:
     """The settings that this command was told to use. Raises BadSettings."""
-    return load_settings(asked(click.get_current_context(), "config"), os.environ)
+    return load_settings(config_file(), os.environ)
+
+
+def administration() -> AbstractContextManager["Administration"]:
+    """Administration on the storage that the settings name, whether or not a gateway runs on it."""
+    settings = read_settings()
+    from gateway.wiring import open_administration  # what stores and seals loads slowly, and `--help` needs none
+
+    return open_administration(settings)
 
 
 def _told(fault: Exception) -> int:
@@ -76,12 +97,11 @@ def _told(fault: Exception) -> int:
     if isinstance(fault, OperatorError):
         click.echo(str(fault), err=True)
         return fault.exit_code
-    if isinstance(fault, LedgerError):
+    if isinstance(fault, OrdergateError) and not isinstance(fault, Problem):
         click.echo(f"the ledger: {fault}", err=True)
         return StorageUnreachable.exit_code
-    click.echo(
-        f"a defect of Ordergate: {type(fault).__name__}; the same command with --traceback says more", err=True
-    )
+    what = f"a defect of Ordergate: {type(fault).__name__}; the same command with --traceback says more"
+    click.echo(what, err=True)
     return FAILED
 
 
@@ -92,14 +112,14 @@ def _common_options() -> list[click.Parameter]:
             metavar="FILE",
             expose_value=False,
             callback=_remember,
-            help="Settings file; else $ORDERGATE_CONFIG, else config/ordergate.yaml.",
+            help="Read settings from FILE.",
         ),
         click.Option(
             ["--json"],
             is_flag=True,
             expose_value=False,
             callback=_remember,
-            help="One JSON value on standard output, and nothing else there.",
+            help="One JSON value on standard output, nothing else there.",
         ),
         click.Option(["--traceback"], is_flag=True, hidden=True, expose_value=False, callback=_remember),
     ]
@@ -107,4 +127,4 @@ def _common_options() -> list[click.Parameter]:
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
     if value and option.name is not None:
-        ctx.meta[_ASKED + option.name] = value
+        ctx.meta[_META + option.name] = value

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
 import msgspec
 
 from gateway.broker.administration import Administration
@@ -43,6 +44,15 @@ def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
         yield Storage(path=path, directory=directory, vault=vault, ledger_id=directory.fact("ledger_id"))
     finally:
         directory.close()
+
+
+def versions(storage: Storage) -> str:
+    """Which SQLite it is, and how far the ledger is migrated, in words."""
+    connection = connect(storage.path)
+    try:
+        return f"SQLite {apsw.sqlite_lib_version()}, schema {connection.pragma('user_version')}"
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -1,0 +1,102 @@
+"""`ordergate orders`: looking at the ledger's orders."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import click
+import msgspec
+
+from gateway.cli.output import moment, print_table, wants_json
+from gateway.cli.program import Group, read_settings
+from gateway.core.lifecycle import OUTCOMES, Outcome
+from gateway.errors import Refused
+from gateway.ledger.interface import OrderFilter, StoredOrder
+
+if TYPE_CHECKING:
+    from gateway.ledger.sqlite import SqliteReader
+
+_PAGE: Final = 500  # orders read at once: the ledger is free for others between two pages
+_FOR_PEOPLE: Final = 100
+
+
+@click.group(cls=Group)
+def orders() -> None:
+    """The ledger's orders."""
+
+
+@orders.command("list", example="ordergate orders list --outcome unknown --tenant shop")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Only those with this outcome.")
+@click.option("--tenant", metavar="TENANT", help="Only this tenant's.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"So many at most; without it {_FOR_PEOPLE}, or all with --json.",
+)
+def list_orders(outcome: str | None, tenant: str | None, limit: int | None) -> None:
+    """List orders, the newest first."""
+    wanted = OrderFilter(outcome=cast("Outcome | None", outcome), tenant=tenant, limit=_PAGE)
+    with _reader() as reader:
+        found = _all(reader, wanted)
+        if wants_json():
+            _print_array(itertools.islice(found, limit))
+            return
+        limit = limit or _FOR_PEOPLE
+        columns = ("order", "tenant", "outcome", "status", "upstream order", "created", "settled")
+        print_table(columns, map(_row, itertools.islice(found, limit)))
+        if next(found, None) is not None:
+            click.echo(f"the newest {limit}; there are more: --limit", err=True)
+
+
+@orders.command("show", example="ordergate orders show 01890a5d-ac96-774b-bcce-b302099a8057")
+@click.argument("order_id", metavar="ID")
+def show(order_id: str) -> None:
+    """Show one order with its attempts and OfferGrid's answer."""
+    with _reader() as reader:
+        found = reader.find(order_id, tenant_id=None)
+    if found is None:
+        raise Refused(f"there is no order {order_id!r}")
+    encoded = msgspec.json.encode(_view(found))
+    click.echo(encoded if wants_json() else msgspec.json.format(encoded, indent=2))
+
+
+def _reader() -> AbstractContextManager["SqliteReader"]:
+    settings = read_settings()
+    from gateway.wiring import open_orders  # what stores and seals loads slowly, and `--help` needs none
+
+    return open_orders(settings)
+
+
+def _all(reader: "SqliteReader", wanted: OrderFilter) -> Iterator[StoredOrder]:
+    """Every order that the filter lets through, page by page."""
+    while page := reader.page(wanted):
+        yield from page
+        wanted = msgspec.structs.replace(wanted, before_seq=page[-1].seq)
+
+
+def _view(order: StoredOrder) -> dict[str, Any]:
+    from gateway.web.views import order_view
+
+    return order_view(order)
+
+
+def _print_array(found: Iterator[StoredOrder]) -> None:
+    """One JSON array, an order a line, written as it is read: a ledger may hold millions."""
+    before = b"["
+    for order in found:
+        click.echo(before + msgspec.json.encode(_view(order)), nl=False)
+        before = b",\n"
+    click.echo(b"]" if before == b",\n" else b"[]")
+
+
+def _row(order: StoredOrder) -> tuple[object, ...]:
+    return (
+        order.order_id,
+        order.tenant,
+        order.outcome,
+        order.http_status,
+        order.upstream_order_id,
+        moment(order.created_ms),
+        moment(order.settled_ms),
+    )
