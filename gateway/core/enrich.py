@@ -66,7 +66,7 @@ def enriched(
     present: set[str] = set()
     for member in metadata.members if metadata else ():
         value = enforced.get(member.name, body.text[member.start : member.end])
-        parts.append(f"{json.dumps(member.name, ensure_ascii=False)}:{value}")
+        parts.append(body.text[member.begin : member.start] + value)
         present.add(member.name)
     added = {**defaults, **enforced}
     parts += [f"{json.dumps(name)}:{value}" for name, value in added.items() if name not in present]
