@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, assert_never
 import msgspec
 
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
+from gateway.core.json_text import Number
 from gateway.core.lifecycle import Outcome
 
 Cause = Literal[
@@ -75,8 +76,8 @@ UNREADABLE: Final = _Unreadable()
 
 
 def parsed(body: bytes) -> Any:
-    """The upstream's body as JSON (numbers as their spelling), or UNREADABLE: bad UTF-8, duplicate members, NaN and
-    bottomless nesting count as such.
+    """The upstream's body as JSON (numbers as `Number`, which is no text), or UNREADABLE: bad UTF-8, duplicate
+    members, NaN and bottomless nesting count as such.
     """
     try:
         return _DECODER.decode(body.decode("utf-8"))
@@ -87,7 +88,16 @@ def parsed(body: bytes) -> Any:
 def _order_id(body: bytes) -> str | None:
     value = parsed(body)
     found = value.get("orderId") if isinstance(value, dict) else None
-    return found if isinstance(found, str) and found else None
+    return found if isinstance(found, str) and found and is_text(found) else None
+
+
+def is_text(found: str) -> bool:
+    """Whether it can be written down: a lone surrogate, which JSON's escapes can spell, cannot."""
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _empty_or_json(body: bytes) -> bool:
@@ -106,5 +116,5 @@ def _no_constant(name: str) -> Any:
 
 
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_without_duplicates, parse_int=str, parse_float=str, parse_constant=_no_constant
+    object_pairs_hook=_without_duplicates, parse_int=Number, parse_float=Number, parse_constant=_no_constant
 )

@@ -49,7 +49,7 @@ def retry_after_s(value: str | None, *, wall_ms: int) -> int:
         return DEFAULT_RETRY_AFTER_S
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return max(1, min(int(text[:9]), MAX_RETRY_AFTER_S))
+        return max(1, min(int(text.lstrip("0")[:9] or "0"), MAX_RETRY_AFTER_S))
     try:
         moment = email.utils.parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):

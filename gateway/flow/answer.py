@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
-from gateway.core.outcome import UNREADABLE, Cause, Verdict, parsed
+from gateway.core.outcome import UNREADABLE, Cause, Verdict, is_text, parsed
 from gateway.core.problems import MEDIA_TYPE, AboutOrder, document, upstream_body
 from gateway.core.resend import retry_after_s
 from gateway.errors import (
@@ -77,7 +77,7 @@ def settlement_of(verdict: Verdict, evidence: Evidence, *, order_id: str, reques
         response, value = evidence.body, parsed(evidence.body)
         upstream = (evidence.status, upstream_body(response, is_json=value is not UNREADABLE))
         seen = value.get("status") if isinstance(value, dict) and problem is None else None
-        upstream_status = seen if isinstance(seen, str) else None
+        upstream_status = seen if isinstance(seen, str) and is_text(seen) else None
     about = AboutOrder(
         outcome=verdict.outcome, retryable=verdict.outcome != "rejected", order_id=order_id, upstream=upstream
     )
