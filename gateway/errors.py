@@ -68,6 +68,10 @@ class LedgerOverloaded(LedgerError):
     """Too many writes are waiting already. Nothing was written."""
 
 
+class LedgerStale(LedgerError):
+    """The order is not at the version that the write expected: somebody else moved it. Nothing was written."""
+
+
 class UpstreamOrderTaken(LedgerError):
     """OfferGrid's answer names an order id that another order of the team has: it cannot be this order's."""
 

@@ -43,7 +43,10 @@ class Ownership:
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(path.name + ".owner")
-        self._file = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            self._file = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as fault:
+            raise StorageUnreachable(f"{self.path}: {fault.strerror}") from fault
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as fault:
@@ -86,9 +89,13 @@ class SqliteLedger:
         self._seals = seals
         self._clock = clock
         self._owner = Ownership(path)
-        self._writer = Writer(connect(path), clock=clock, on_commit=on_commit)
+        try:
+            self._reader = SqliteReader(path, seals)
+            self._writer = Writer(connect(path), clock=clock, on_commit=on_commit)
+        except BaseException:
+            self._owner.release()
+            raise
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
-        self._reader = SqliteReader(path, seals)
 
     @property
     def broken(self) -> asyncio.Event:

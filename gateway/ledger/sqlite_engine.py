@@ -37,12 +37,16 @@ def connect(path: Path) -> apsw.Connection:
             f"SQLite {apsw.sqlite_lib_version()} can corrupt a ledger; 3.51.3 or newer is needed"
         )
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(path.parent)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        _configure(connection, path)
-        _migrate(connection, path)
+        try:
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            _configure(connection, path)
+            _migrate(connection, path)
+        except BaseException:
+            connection.close(True)
+            raise
     except apsw.Error as fault:
         raise StorageUnreachable(f"{path}: {_reason(fault)}; `ordergate doctor` looks closer") from fault
     except OSError as fault:
@@ -86,9 +90,23 @@ def _roll_back(connection: apsw.Connection, cause: BaseException) -> None:
         raise LedgerUndecided(_reason(fault)) from cause
 
 
-def _configure(connection: apsw.Connection, path: Path) -> None:
-    if connection.pragma("application_id") not in (0, APPLICATION_ID):
+def _make_folder(folder: Path) -> None:
+    """With what is missing above it, all with mode 0700: `parents=True` would leave those to the umask."""
+    for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
+def _require_ours(connection: apsw.Connection, path: Path) -> None:
+    """Before anything is changed: a ledger, or an empty database that becomes one."""
+    with connection:  # one moment: another process may be migrating
+        found = connection.pragma("application_id"), connection.pragma("user_version")
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if found[0] != APPLICATION_ID and (*found, tables) != (0, 0, 0):
         raise StorageUnreachable(f"{path}: this is another program's SQLite database")
+
+
+def _configure(connection: apsw.Connection, path: Path) -> None:
+    _require_ours(connection, path)
     if connection.pragma("journal_mode", "WAL") != "wal":
         raise StorageUnreachable(f"{path}: write-ahead logging cannot be used here; put the ledger on a local disk")
     connection.pragma("synchronous", "FULL")
@@ -106,8 +124,6 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
         seen = connection.pragma("user_version")
         if seen > len(scripts):
             raise StorageUnreachable(f"{path}: its schema ({seen}) is newer than this program's ({len(scripts)})")
-        if seen == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get:
-            raise StorageUnreachable(f"{path}: this is another program's SQLite database")
         for script in scripts[seen:]:
             connection.execute(script)
         connection.pragma("application_id", APPLICATION_ID)

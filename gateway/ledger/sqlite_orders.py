@@ -10,7 +10,7 @@ from typing import Any, Final
 import apsw
 
 from gateway.core.lifecycle import Outcome, may_follow
-from gateway.errors import LedgerError, UpstreamOrderTaken
+from gateway.errors import LedgerStale, UpstreamOrderTaken
 from gateway.ledger.interface import (
     AttemptEnd,
     AttemptStart,
@@ -198,7 +198,7 @@ def _change(connection: apsw.Connection, statement: str, values: dict[str, Any])
     """A compare-and-set that must hit: a miss means that somebody else moved the order, and nothing is written."""
     connection.execute(statement, values)
     if connection.changes() != 1:
-        raise LedgerError(f"order {values['order_id']} is not at version {values['version']} any more")
+        raise LedgerStale(f"order {values['order_id']} is not at version {values['version']} any more")
 
 
 def _order_of(connection: apsw.Connection, seals: Seals, row: Sequence[Any]) -> StoredOrder:

@@ -41,6 +41,9 @@ class _Job:
         connection.execute("SAVEPOINT job")
         try:
             self.result = self.work(connection)
+        except apsw.ConstraintError as fault:  # this statement alone was refused
+            self.fault = LedgerError(f"{type(fault).__name__}: {fault}")
+            connection.execute("ROLLBACK TO job")
         except apsw.Error:
             raise  # the group's fate, decided by `transaction`
         except Exception as fault:  # noqa: BLE001 - handed to whoever waits for this job
@@ -77,6 +80,7 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
         self._loop = asyncio.get_running_loop()
+        self._closed = False
         self.broken = asyncio.Event()
         self._thread = threading.Thread(target=self._serve, name="ledger-writer", daemon=True)
         self._thread.start()
@@ -85,6 +89,8 @@ class Writer:
         """What `work` returned, once it is durable; raises what `work` raised, or why the ledger could not."""
         if self.broken.is_set():
             raise LedgerError("the ledger's last write has an unknown fate; this process must be started again")
+        if self._closed:
+            raise LedgerError("the ledger is closed")
         if self._waiting >= MAX_WAITING:
             raise LedgerOverloaded(f"{MAX_WAITING} writes are waiting already")
         self._waiting += 1
@@ -95,6 +101,7 @@ class Writer:
 
     async def close(self) -> None:
         """Waits for the writes that were accepted, then closes the connection."""
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
