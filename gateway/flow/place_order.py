@@ -41,7 +41,6 @@ from gateway.errors import (
     Overloaded,
     Problem,
     UpstreamCredentials,
-    UpstreamOrderTaken,
 )
 from gateway.flow.answer import (
     RETRY_CREDENTIALS_S,
@@ -52,15 +51,12 @@ from gateway.flow.answer import (
     in_flight_answer,
     problem_answer,
     retry_s_of,
-    settlement_of,
 )
 from gateway.flow.ports import LendsKeys, Marks, OrderRequest, Places
-from gateway.ledger.interface import AttemptStart, Claimed, Known, Ledger, NewOrder, Settlement
+from gateway.flow.settle import Settler
+from gateway.ledger.interface import AttemptStart, Claimed, Known, Ledger, NewOrder
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
-
-SETTLE_WITHIN_S: Final = 2.0
-"""An answer that cannot be made durable in this time is not told: the outcome counts as unknown."""
 
 RETRY_LEDGER_S: Final = 1
 
@@ -71,6 +67,13 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     key: LentKey
     request: OrderRequest
+
+
+class _InHand(msgspec.Struct, kw_only=True):
+    """A claimed order: its newest version, and whether a byte of it may have left."""
+
+    claim: Claimed
+    may_be_sent: bool = False
 
 
 class OrderFlow:
@@ -91,6 +94,7 @@ class OrderFlow:
         timeout_s: float,
     ) -> None:
         self._ledger = ledger
+        self._settler = Settler(ledger, clock)
         self._ledger_id = ledger_id
         self._upstream = upstream
         self._keys = keys
@@ -133,22 +137,31 @@ class OrderFlow:
         if isinstance(claim, Known):
             return self._answer_known(claim, request)
         # From here on the row says `in_flight`; nothing asynchronous stands between it and the first byte.
-        prepared: Prepared | None = None
+        hand = _InHand(claim=claim)
         try:
             prepared = self._prepare(request, key, claim.order_id, content)
-            claim, evidence = await self._send_until_known(claim, prepared, times)
+            hand.may_be_sent = True
+            evidence = await self._send_until_known(hand, prepared, times)
+            return await self._settle(hand.claim, evidence, classify(evidence), request)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the order's outcome untold
             self._log.exception("defect", where="order", request_id=request.request_id, order_id=claim.order_id)
-            evidence = Sent(reason="broken", detail="defect") if prepared else NotSent(reason="defect")
-            told = await self._settle(claim, evidence, request)
-            return self._refused(
-                InternalError("The gateway failed; the outcome says what is known of the order."),
-                request,
-                RETRY_UNKNOWN_S,
-                outcome="unknown" if told.outcome == "unknown" else "not_placed",
-                order_id=claim.order_id,
-            )
-        return await self._settle(claim, evidence, request)
+        return await self._settle_defect(hand, request)
+
+    async def _settle_defect(self, hand: _InHand, request: OrderRequest) -> Answer:
+        """Without the code that may have failed: what is certain is only whether sending had begun."""
+        evidence: Evidence = NotSent(reason="defect")
+        verdict = Verdict(outcome="not_placed", cause="unreachable")
+        if hand.may_be_sent:
+            evidence = Sent(reason="broken", detail="defect")
+            verdict = Verdict(outcome="unknown", cause="broken")
+        told = await self._settle(hand.claim, evidence, verdict, request)
+        return self._refused(
+            InternalError("The gateway failed; the outcome says what is known of the order."),
+            request,
+            RETRY_UNKNOWN_S,
+            outcome="unknown" if told.outcome == "unknown" else "not_placed",
+            order_id=hand.claim.order_id,
+        )
 
     def _describe(self, request: OrderRequest, content: bytes) -> NewOrder:
         return NewOrder(
@@ -194,9 +207,7 @@ class OrderFlow:
             request=request,
         )
 
-    async def _send_until_known(
-        self, claim: Claimed, prepared: Prepared, times: OrderTimes
-    ) -> tuple[Claimed, Evidence]:
+    async def _send_until_known(self, hand: _InHand, prepared: Prepared, times: OrderTimes) -> Evidence:
         """Sends, and sends again only where core/resend.py says that it cannot cost a second order."""
         began = self._clock.monotonic()
         deadline, send_by = began + self._timeout_s, began + self._timeout_s / 2
@@ -213,14 +224,15 @@ class OrderFlow:
                 wall_ms=self._clock.wall_ms(),
             )
             if pause is None:
-                return claim, evidence
+                return evidence
             await asyncio.sleep(pause)
             attempts += 1
             start = AttemptStart(key_id=prepared.key.key_id, started_ms=self._clock.wall_ms())
+            ended = attempt_end(evidence, self._clock.wall_ms())
             try:
-                claim = await self._ledger.next_attempt(claim, attempt_end(evidence, self._clock.wall_ms()), start)
+                hand.claim = await self._ledger.next_attempt(hand.claim, ended, start)
             except LedgerError:
-                return claim, evidence  # the attempt that is written down stays the last
+                return evidence  # the attempt that is written down stays the last
             self._metrics.resent("throttled" if isinstance(evidence, Answered) else "not_sent")
 
     async def _attempt(self, prepared: Prepared, deadline: float, send_by: float, times: OrderTimes) -> Evidence:
@@ -239,31 +251,14 @@ class OrderFlow:
         self._metrics.attempt(prepared.request.tenant.team, "place", evidence, seconds)
         return evidence
 
-    async def _settle(self, claim: Claimed, evidence: Evidence, request: OrderRequest) -> Answer:
+    async def _settle(self, claim: Claimed, evidence: Evidence, verdict: Verdict, request: OrderRequest) -> Answer:
         """The outcome, durable before the tenant hears of it."""
-        writing = asyncio.ensure_future(self._write_end(claim, evidence, request))
-        try:
-            async with asyncio.timeout(SETTLE_WITHIN_S):
-                settlement = await asyncio.shield(writing)
-        except (LedgerError, TimeoutError):
-            writing.add_done_callback(
-                lambda late: late.cancelled() or late.exception()
-            )  # it may still come through
+        settlement = await self._settler.settle(claim, evidence, verdict, request_id=request.request_id)
+        if settlement is None:
             problem = OutcomeUnknown("What came of the order could not be written down.")
             return self._refused(problem, request, RETRY_UNKNOWN_S, outcome="unknown", order_id=claim.order_id)
         retry_s = retry_s_of(settlement.cause, evidence, wall_ms=self._clock.wall_ms())
         return answer_from(settlement, claim.order_id, retry_s=retry_s)
-
-    async def _write_end(self, claim: Claimed, evidence: Evidence, request: OrderRequest) -> Settlement:
-        verdict = classify(evidence)
-        while True:
-            settlement = settlement_of(verdict, evidence, order_id=claim.order_id, request_id=request.request_id)
-            try:
-                await self._ledger.settle(claim, attempt_end(evidence, self._clock.wall_ms()), settlement)
-            except UpstreamOrderTaken:  # an answer meant for another order proves nothing about this one
-                verdict = Verdict(outcome="unknown", cause="unusable_answer")
-                continue
-            return settlement
 
     def _refused(
         self,

@@ -58,7 +58,8 @@ def test_only_metadata_changes_and_its_rules_hold(
     wanted |= {name: _loads('{"v":' + value + "}")["v"] for name, value in enforced.items()}
     assert added == {**wanted, **OWN}
     assert isinstance(added, dict)
-    mine = [member.name for member in metadata_of(body).members] if (metadata_of(body)) else []
+    own = metadata_of(body)
+    mine = [member.name for member in own.members] if own else []
     assert list(added)[: len(mine)] == mine, "the tenant's members keep their order, enforced ones in place"
 
 
