@@ -5,31 +5,30 @@ import ipaddress
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response, get
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from gateway.broker.vault import Secret
 from gateway.errors import Forbidden, Unauthorized
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 from gateway.web.auth import CHALLENGE, bearer_token
+from gateway.web.edge import AsgiApp, Receive, Send
 from gateway.web.openapi import admin_document
-from gateway.web.routes import HEADERS, Reasons, description_routes, exception_handlers, health_routes
+from gateway.web.routes import HEADERS, Described, Reasons, description_routes, exception_handlers, health_routes
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 
 
 def admin_app(
     *, host: str, token: Secret, metrics_token: bool, metrics: Metrics, reasons: Reasons, log: Log
-) -> Litestar:
+) -> AsgiApp:
     """`host` is what the listener is bound to. Without `metrics_token` the metrics are open, for Prometheus."""
     open_paths = _OPEN if metrics_token else _OPEN | {"/metrics"}
 
-    def admit(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-        _refuse_foreign(connection, host)
-        if connection.scope["path"] in open_paths:
+    def admit(scope: Any) -> None:
+        _refuse_foreign(dict(scope["headers"]), host)
+        if scope["path"] in open_paths:
             return
-        shown = bearer_token(connection.scope)
+        shown = bearer_token(scope)
         if shown is None or Secret(shown) != token:
             raise Unauthorized("The admin token is needed: `authorization: Bearer …`.", headers=CHALLENGE)
 
@@ -39,22 +38,31 @@ def admin_app(
         body, content_type = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
         return Response(body, headers={**HEADERS, "content-type": content_type})
 
-    return Litestar(
-        [show_metrics, *health_routes(reasons), *description_routes(admin_document())],
-        guards=[admit],
+    described = admin_document()
+    litestar = Litestar(
+        [show_metrics, *health_routes(reasons), *description_routes(described)],
         openapi_config=None,
         logging_config=None,
         exception_handlers=exception_handlers(log),
     )
+    routed = Described(litestar, described)
+
+    async def app(scope: Any, receive: Receive, send: Send) -> None:
+        # Before the router: without the token nobody learns even which paths there are.
+        admit(scope)
+        await routed(scope, receive, send)
+
+    return app
 
 
-def _refuse_foreign(connection: ASGIConnection[Any, Any, Any, Any], bound: str) -> None:
+def _refuse_foreign(headers: dict[bytes, bytes], bound: str) -> None:
     """A page of another site, or a name that was made to point here, must not reach the admin listener."""
-    asked = _host(connection.headers.get("host", ""))
+    shown = headers.get(b"host", b"").decode("latin-1")
+    asked = _host(shown)
     if not _is_own(asked, bound):
         raise Forbidden("This listener is not known by that host name.")
-    origin = connection.headers.get("origin")
-    if origin is not None and origin.partition("://")[2] != connection.headers.get("host"):
+    origin = headers.get(b"origin")
+    if origin is not None and origin.decode("latin-1").partition("://")[2] != shown:
         raise Forbidden("Requests from other sites are refused.")
 
 

@@ -17,12 +17,18 @@ CHALLENGE: Final = (("www-authenticate", "Bearer"),)
 def bearer_token(scope: Any) -> str | None:
     """The token that the request shows, None where it shows none; BadRequest where it shows two."""
     shown: list[str] = []
+    carriers: set[bytes] = set()
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, token = value.decode("latin-1").partition(" ")
             shown.append(token.strip() if scheme.lower() == "bearer" else "")
         elif name == b"x-api-key":
             shown.append(value.decode("latin-1").strip())
+        else:
+            continue
+        if name in carriers:
+            raise BadRequest(f"The header {name.decode('ascii')} stands twice.")
+        carriers.add(name)
     if len(set(shown)) > 1:
         raise BadRequest("The request shows two different tokens.")
     return shown[0] if shown else None

@@ -9,7 +9,9 @@ from gateway.clock import Clock
 from gateway.telemetry.metrics import OrderTimes
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_TRACEPARENT: Final = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_KNOWN_FLAGS: Final = 0x03
+"""Sampled, and "the trace id is random". The standard wants all others passed on as 0."""
 
 Scope = dict[str, Any]
 
@@ -27,6 +29,7 @@ class RequestContext(msgspec.Struct, kw_only=True):
     began: float
     received_ms: int
     times: OrderTimes
+    route: str | None = None
     tenant: str | None = None
     order_id: str | None = None
     outcome: str | None = None
@@ -39,12 +42,8 @@ class RequestContext(msgspec.Struct, kw_only=True):
 
 def begin(headers: list[tuple[bytes, bytes]], clock: Clock) -> RequestContext:
     """The context of a request: its own ids where they are well-formed and given once, fresh ones elsewhere."""
-    trace_id, flags = "", "01"
     parents = [value for name, value in headers if name == b"traceparent"]
-    if len(parents) == 1 and (found := _TRACEPARENT.fullmatch(parents[0])):
-        trace, parent, flag = (part.decode("ascii") for part in found.groups())
-        if set(trace) != {"0"} and set(parent) != {"0"}:
-            trace_id, flags = trace, flag
+    trace_id, flags = _continued(parents[0]) if len(parents) == 1 else ("", "01")
     ids = [value for name, value in headers if name == b"x-request-id"]
     own = len(ids) == 1 and _REQUEST_ID.fullmatch(ids[0])
     random = clock.random_bytes(40)
@@ -57,6 +56,18 @@ def begin(headers: list[tuple[bytes, bytes]], clock: Clock) -> RequestContext:
         received_ms=clock.wall_ms(),
         times=OrderTimes(),
     )
+
+
+def _continued(parent: bytes) -> tuple[str, str]:
+    """The trace and its flags; no trace where `parent` is malformed. Later versions begin as version 00 does."""
+    found = _TRACEPARENT.fullmatch(parent)
+    if found is None:
+        return "", "01"
+    version, trace, span, flags = (part.decode("ascii") for part in found.groups()[:4])
+    malformed = version == "ff" or (version == "00" and found[5] is not None)
+    if malformed or set(trace) == {"0"} or set(span) == {"0"}:
+        return "", "01"
+    return trace, f"{int(flags, 16) & _KNOWN_FLAGS:02x}"
 
 
 def context_of(scope: Any) -> RequestContext:

@@ -30,8 +30,10 @@ MAX_TARGET_BYTES: Final = 4_096
 # One spelling a path: no escapes, no empty or dot segments, no trailing slash. Anything else matches no route here,
 # so that no two readers of a path can disagree about it.
 _PLAIN_PATH: Final = re.compile(rb"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d{0,5})?", re.ASCII)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 NO_ROUTE: Final = "_none"
+CLOSE: Final = (("connection", "close"),)
 OTHER_METHOD: Final = "_other"
 
 Receive = Callable[[], Awaitable[Any]]
@@ -92,12 +94,20 @@ class Edge:
             raise UriTooLong(f"Path and query may have {MAX_TARGET_BYTES} bytes together.")
         if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > self._max_header_bytes:
             raise HeaderTooLarge(f"The header section may have {self._max_header_bytes} bytes.")
+        if scope["http_version"] not in ("1.0", "1.1"):
+            raise BadRequest("This listener speaks HTTP/1.1.")
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
             raise BadRequest("A request must have exactly one Host header.")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise BadRequest("The Host header is not a host and a port.")
         for name, value in scope["headers"]:
             if name == b"expect" and value.lower() != b"100-continue":
                 raise ExpectationFailed("Only 100-continue can be expected.")
+            if name == b"upgrade":
+                # The parser stops before the body of a request that asks for another protocol: nothing behind its
+                # header can be read any more, by anybody in the same way.
+                raise BadRequest("This listener speaks HTTP/1.1: ask for no `upgrade`.", headers=CLOSE)
         if not _PLAIN_PATH.fullmatch(path):
             raise NotFound("No route has this path.")
 
@@ -113,7 +123,7 @@ class Edge:
 
     def _done(self, scope: Scope, context: RequestContext, status: int) -> None:
         method = scope["method"] if scope["method"] in _METHODS else OTHER_METHOD
-        route = scope.get("path_template") or NO_ROUTE
+        route = context.route or NO_ROUTE
         seconds = self._clock.monotonic() - context.began
         self._metrics.http(self._listener, method, route, status, seconds)
         self._log.info(

@@ -21,6 +21,8 @@ _ANY: Final[tuple[type[Problem], ...]] = (
     errors.BadRequest, errors.NotFound, errors.UriTooLong, errors.ExpectationFailed, errors.HeaderTooLarge,
     errors.InternalError,
 )  # fmt: skip
+_ADMIN_HEALTH: Final[tuple[type[Problem], ...]] = (*_ANY, errors.Forbidden)
+_ADMIN: Final[tuple[type[Problem], ...]] = (*_ADMIN_HEALTH, errors.Unauthorized)
 _TENANTS: Final[tuple[type[Problem], ...]] = (*_ANY, errors.Unauthorized, errors.TenantSuspended)
 _ORDERS: Final[tuple[type[Problem], ...]] = (
     *_TENANTS, errors.IdempotencyKeyRequired, errors.NotAcceptable, errors.RequestTimeout, errors.OrderInFlight,
@@ -59,9 +61,13 @@ def tenant_document() -> Json:
 
 def admin_document() -> Json:
     """The admin listener's interface."""
-    text = {"200": {"description": "Every series", "content": {"text/plain": {"schema": _TEXT}}}}
-    metrics = _operation("metrics", "Metrics for Prometheus", text, problems=_ANY, token=True)
-    paths = {"/metrics": {"get": metrics}, **_common_paths()}
+    content = {"text/plain": {"schema": _TEXT}, "application/openmetrics-text": {"schema": _TEXT}}
+    text = {"200": {"description": "Every series", "content": content}}
+    metrics = _operation("metrics", "Metrics for Prometheus", text, problems=_ADMIN, token=True)
+    paths = {
+        "/metrics": {"get": metrics},
+        **_common_paths(health=_ADMIN_HEALTH, pages=_ADMIN, token=True),
+    }
     return _document("Ordergate for operators", paths, {"Problem": _problem_schema()}, token="The admin token.")
 
 
@@ -113,7 +119,10 @@ def _list_orders() -> Json:
     )  # fmt: skip
 
 
-def _common_paths() -> Json:
+def _common_paths(
+    *, health: tuple[type[Problem], ...] = _ANY, pages: tuple[type[Problem], ...] = _ANY, token: bool = False
+) -> Json:
+    """What both listeners have. `token`: the pages ask for one; health never does."""
     state = {
         "type": "object",
         "required": ["status"],
@@ -123,13 +132,17 @@ def _common_paths() -> Json:
     kind = {"name": "type", "in": "path", "required": True, "schema": {"enum": sorted(problem_types())}}
     page = {"200": {"description": "A page for people", "content": {"text/html": {"schema": _TEXT}}}}
     ready = _ok("Ready", state) | not_ready
-    return {
-        "/healthz": {"get": _operation("healthz", "Whether the process lives", _ok("It lives", state))},
-        "/readyz": {"get": _operation("readyz", "Whether it should be sent orders", ready)},
-        "/openapi.json": {"get": _operation("openapi", "This document", _ok("It", {"type": "object"}))},
-        "/docs": {"get": _operation("docs", "This document, for people", page)},
-        "/problems/{type}": {"get": _operation("problem", "What a problem type means", page, parameters=[kind])},
+    it = _ok("It", {"type": "object"})
+    operations = {
+        "/healthz": _operation("healthz", "Whether the process lives", _ok("It lives", state), problems=health),
+        "/readyz": _operation("readyz", "Whether it should be sent orders", ready, problems=health),
+        "/openapi.json": _operation("openapi", "This document", it, problems=pages, token=token),
+        "/docs": _operation("docs", "This document, for people", page, problems=pages, token=token),
+        "/problems/{type}": _operation(
+            "problem", "What a problem type means", page, problems=pages, parameters=[kind], token=token
+        ),
     }
+    return {path: {"get": operation} for path, operation in operations.items()}
 
 
 def _operation(

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.errors import BadRequest, BodyTooLarge, NotAcceptable, RequestTimeout, UnsupportedMediaType
 from gateway.web.context import Scope
-from gateway.web.edge import Receive
+from gateway.web.edge import CLOSE, Receive
 
 MAX_KEY_CHARS: Final = 255
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
@@ -67,7 +67,8 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s
                 parts.append(part)
                 more = message.get("more_body", False)
     except TimeoutError as fault:
-        raise RequestTimeout(f"The body did not arrive within {timeout_s:g} s.") from fault
+        # What may still come of this body must not be taken for the next request's beginning.
+        raise RequestTimeout(f"The body did not arrive within {timeout_s:g} s.", headers=CLOSE) from fault
     return b"".join(parts)
 
 

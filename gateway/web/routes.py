@@ -1,17 +1,19 @@
 """What both listeners share: health, descriptions, and how Litestar's own refusals become problem documents."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 from litestar import MediaType, Request, Response, get
-from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
 from gateway.core.problems import MEDIA_TYPE, document
 from gateway.errors import BadRequest, InternalError, MethodNotAllowed, NotFound, Problem
 from gateway.telemetry.logs import Log
 from gateway.web.context import context_of
+from gateway.web.edge import AsgiApp, Receive, Send
 from gateway.web.pages import docs_page, problem_page
 
 Reasons = Callable[[], list[str]]
@@ -21,6 +23,38 @@ HEADERS: Final[Mapping[str, str]] = {"cache-control": "no-store", "x-content-typ
 def json_response(value: Any, status: int = 200) -> Response[bytes]:
     """A JSON answer, encoded here so that embedded bodies pass as they are."""
     return Response(msgspec.json.encode(value), status_code=status, media_type="application/json", headers=HEADERS)
+
+
+class Described:
+    """ASGI: lets through what the listener's own description names, its paths and each one's methods.
+
+    Here and not in the router: that answers OPTIONS by itself, and its 405 does not say what is allowed.
+    """
+
+    def __init__(self, app: AsgiApp, described: dict[str, Any]) -> None:
+        self._app = app
+        routes = {path: ", ".join(sorted(found)).upper() for path, found in described["paths"].items()}
+        self._plain = {path: (path, allow) for path, allow in routes.items() if "{" not in path}
+        self._templates = [
+            (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), (path, allow))
+            for path, allow in routes.items()
+            if "{" in path
+        ]
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        found = self._find(scope["path"])
+        if found is None:
+            raise NotFound("No route has this path.")
+        context_of(scope).route, allow = found
+        if scope["method"] not in allow.split(", "):
+            raise MethodNotAllowed("See the `allow` header.", headers=(("allow", allow),))
+        await self._app(scope, receive, send)
+
+    def _find(self, path: str) -> tuple[str, str] | None:
+        """The path's template and its methods."""
+        if path in self._plain:
+            return self._plain[path]
+        return next((route for template, route in self._templates if template.fullmatch(path)), None)
 
 
 def health_routes(reasons: Reasons) -> list[HTTPRouteHandler]:
@@ -93,9 +127,6 @@ def exception_handlers(log: Log) -> dict[Any, Any]:
 
 
 def _translated(fault: HTTPException) -> Problem:
-    if isinstance(fault, MethodNotAllowedException):
-        allow = (fault.headers or {}).get("Allow", "")
-        return MethodNotAllowed("See the `allow` header.", headers=(("allow", allow),))
     match fault.status_code:
         case 404:
             return NotFound("No route has this path.")

@@ -3,16 +3,17 @@
 import contextlib
 import socket
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.clock import SystemClock
 from gateway.core.problems import MEDIA_TYPE, document
-from gateway.errors import BadRequest, OperatorError
+from gateway.errors import BadRequest, OperatorError, Problem, UriTooLong
 from gateway.web.context import begin
-from gateway.web.edge import AsgiApp
+from gateway.web.edge import MAX_TARGET_BYTES, AsgiApp
 
 BACKLOG: Final = 2_048
 
@@ -20,20 +21,43 @@ BACKLOG: Final = 2_048
 class ProblemProtocol(HttpToolsProtocol):
     """Uvicorn's connection, whose one answer of its own is a problem document as well."""
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if b"#" in url:  # uvicorn would cut it off, and the path before it would match a route
+            raise ValueError("a fragment in the request target")
+
     def send_400_response(self, msg: str) -> None:
         del msg  # what the parser says of the bytes helps nobody who sends them
+        if self._answers_pending():
+            return
         context = begin([], SystemClock())
-        body = document(
-            BadRequest("This is not a request that can be read in one way."), request_id=context.request_id
-        )
+        problem: Problem = BadRequest("This is not a request that can be read in one way.")
+        if len(self.url) > MAX_TARGET_BYTES:
+            problem = UriTooLong(f"Path and query may have {MAX_TARGET_BYTES} bytes together.")
+        body = document(problem, request_id=context.request_id)
         head = (
-            "HTTP/1.1 400 Bad Request\r\n"
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
             f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\ncache-control: no-store\r\n"
             f"x-request-id: {context.request_id}\r\ntraceparent: {context.traceparent}\r\n"
             "server-timing: gateway;dur=0, upstream;dur=0\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
         self.transport.close()
+
+    def _answers_pending(self) -> bool:
+        """Whether requests before the unreadable bytes still wait for their answers, which must not be preceded by
+        this one: the tenant would take it for theirs. The last of them then ends the connection.
+        """
+        last: RequestResponseCycle | None = self.cycle
+        if last is None or last.response_complete:
+            return False
+        if not last.more_body:
+            last.keep_alive = False
+            return True
+        if self.pipeline:  # the unreadable bytes are in the last one's body, and others are before it
+            self.transport.close()
+            return True
+        return False
 
 
 class Server(uvicorn.Server):

@@ -5,14 +5,21 @@ from typing import Any
 import msgspec
 from litestar import Litestar, Request, Response, asgi, get
 
-from gateway.errors import MethodNotAllowed, NotFound
+from gateway.errors import NotFound
 from gateway.ledger.interface import Ledger
 from gateway.telemetry.logs import Log
 from gateway.web.auth import Authenticator
-from gateway.web.edge import Send, send_whole
+from gateway.web.edge import AsgiApp, Send, send_whole
 from gateway.web.openapi import tenant_document
 from gateway.web.orders import OrderEndpoint
-from gateway.web.routes import Reasons, description_routes, exception_handlers, health_routes, json_response
+from gateway.web.routes import (
+    Described,
+    Reasons,
+    description_routes,
+    exception_handlers,
+    health_routes,
+    json_response,
+)
 from gateway.web.views import filter_of, order_view, page_view
 from generated.operations import PLACE
 
@@ -21,21 +28,16 @@ MAX_ID_CHARS = 36
 
 def tenant_app(
     *, orders: OrderEndpoint, ledger: Ledger, authenticator: Authenticator, reasons: Reasons, log: Log
-) -> Litestar:
+) -> AsgiApp:
     @asgi("/orders", copy_scope=False)
     async def collection(scope: Any, receive: Any, send: Any) -> None:
-        match scope["method"]:
-            case "POST":
-                await orders(scope, receive, send)
-            case "GET":
-                await list_orders(scope, send)
-            case _:
-                raise MethodNotAllowed("See the `allow` header.", headers=(("allow", "GET, POST"),))
+        if scope["method"] == "POST":
+            await orders(scope, receive, send)
+        else:
+            await list_orders(scope, send)
 
     @asgi(PLACE.path, copy_scope=False)
     async def as_offergrid(scope: Any, receive: Any, send: Any) -> None:
-        if scope["method"] != "POST":
-            raise MethodNotAllowed("See the `allow` header.", headers=(("allow", "POST"),))
         await orders(scope, receive, send)
 
     async def list_orders(scope: Any, send: Send) -> None:
@@ -54,9 +56,11 @@ def tenant_app(
             raise NotFound("There is no such order of yours.")
         return json_response(order_view(order))
 
-    return Litestar(
-        [collection, as_offergrid, show_order, *health_routes(reasons), *description_routes(tenant_document())],
+    described = tenant_document()
+    app = Litestar(
+        [collection, as_offergrid, show_order, *health_routes(reasons), *description_routes(described)],
         openapi_config=None,
         logging_config=None,
         exception_handlers=exception_handlers(log),
     )
+    return Described(app, described)
