@@ -112,5 +112,5 @@ def _mounts() -> Sequence[tuple[str, str]]:
 
 def _filesystem(folder: Path, mounts: Sequence[tuple[str, str]]) -> str:
     """The kind of the file system that the folder lies on: of the longest mount point above it, the latest."""
-    above = [(point, kind) for point, kind in mounts if folder.is_relative_to(point)]
+    above = [(point, kind) for point, kind in reversed(mounts) if folder.is_relative_to(point)]
     return max(above, key=lambda mount: len(mount[0]), default=("", ""))[1]

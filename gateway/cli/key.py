@@ -61,8 +61,6 @@ def _view(team: str, key: UpstreamKey) -> dict[str, Any]:
 
 def _typed() -> str:
     """What stands on standard input; a person at a terminal is asked, and nothing that is typed is shown."""
-    if sys.stdin is None:
-        raise BadUsage("standard input is closed, so no key can be read from it")
     if sys.stdin.isatty():
         typed: str = click.prompt("Upstream key", hide_input=True, err=True)
         return typed

@@ -1,5 +1,9 @@
 """The program: `ordergate GROUP VERB`."""
 
+import os
+import sys
+from pathlib import Path
+
 import click
 
 from gateway import __version__
@@ -39,7 +43,15 @@ for _command in (team, key, tenant, token, orders, config, doctor, serve, sandbo
 
 def main() -> None:
     """The entry point. Ends the process."""
+    _open_missing_streams()
     ordergate(prog_name="ordergate")
+
+
+def _open_missing_streams() -> None:
+    """A standard stream that was closed is null instead: else the ledger could get its number, and be written to."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process
 
 
 if __name__ == "__main__":

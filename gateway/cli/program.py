@@ -50,10 +50,14 @@ class Program(Group):
 
     group_class = Group
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if any("\udc80" <= sign <= "\udcff" for arg in args for sign in arg):
+            raise click.UsageError("the arguments are not UTF-8")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             super().invoke(ctx)
-            sys.stdout.flush()
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as fault:
@@ -90,10 +94,14 @@ def administration() -> AbstractContextManager["Administration"]:
 
 def _told(fault: Exception) -> int:
     """Says on standard error what is wrong, and returns the exit status."""
-    if isinstance(fault, BrokenPipeError):
-        # Whoever read the output has seen enough. What is still buffered must not fail at the interpreter's end.
+    if isinstance(fault, OSError):
+        # What could not be written is still buffered, and must not fail again at the interpreter's end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    if isinstance(fault, BrokenPipeError):
+        return 0  # whoever reads the output has seen enough
+    if isinstance(fault, OSError):
+        click.echo(f"the system says: {fault}", err=True)
+        return FAILED
     if isinstance(fault, OperatorError):
         click.echo(str(fault), err=True)
         return fault.exit_code
