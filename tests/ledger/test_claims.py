@@ -128,6 +128,25 @@ def test_the_statements_allow_exactly_the_listed_transitions(
     assert asyncio.run(claims_again()) == may_follow(before, "in_flight", "owner")
 
 
+@pytest.mark.parametrize("before", OUTCOMES)
+def test_only_an_order_in_flight_gets_a_further_attempt(tmp_path: Path, before: Outcome) -> None:
+    path = tmp_path / "o.db"
+
+    async def play() -> None:
+        async with a_ledger(path) as ledger:
+            order = await claimed(ledger)
+            alter(path, "UPDATE orders SET outcome = ?", before)
+            rows = dump(path)
+            if before == "in_flight":
+                await ledger.next_attempt(order, ENDED, START)
+                return
+            with pytest.raises(LedgerStale):
+                await ledger.next_attempt(order, ENDED, START)
+            assert dump(path) == rows
+
+    asyncio.run(play())
+
+
 def _odd(outcome: Outcome) -> Settlement:
     """A settlement that nobody makes."""
     return msgspec.structs.replace(end("unknown"), outcome=outcome)

@@ -1,0 +1,143 @@
+"""Places among the orders in flight: first come first served, bounded, and none is ever lost."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.broker.admission import Admission
+from gateway.errors import Overloaded
+
+
+async def _settled() -> None:
+    for _step in range(5):
+        await asyncio.sleep(0)
+
+
+def test_first_come_first_served() -> None:
+    async def play() -> None:
+        admission = Admission(max_in_flight=2, max_waiting=100, max_wait_s=60)
+        order: list[int] = []
+
+        async def enters(name: int) -> None:
+            await admission.enter()
+            order.append(name)
+
+        tasks = []
+        for name in range(20):
+            tasks.append(asyncio.ensure_future(enters(name)))
+            await asyncio.sleep(0)
+        assert order == [0, 1]
+        for at in range(18):
+            admission.leave()
+            await _settled()
+            assert order == list(range(3 + at)), "one place, one order, the one that came first"
+        await asyncio.gather(*tasks)
+
+    asyncio.run(play())
+
+
+def test_who_comes_late_does_not_pass_who_waits() -> None:
+    async def play() -> None:
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60)
+        await admission.enter()
+        waiting = asyncio.ensure_future(admission.enter())
+        await asyncio.sleep(0)
+        admission.leave()  # the place is the waiting one's, although it has not run yet
+        late = asyncio.ensure_future(admission.enter())
+        await _settled()
+        assert waiting.done() and not late.done()
+        admission.leave()
+        await late
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("max_waiting", [0, 1, 3])
+def test_past_the_line_is_refused_at_once(max_waiting: int) -> None:
+    async def play() -> None:
+        admission = Admission(max_in_flight=1, max_waiting=max_waiting, max_wait_s=60)
+        await admission.enter()
+        waiting = [asyncio.ensure_future(admission.enter()) for _ in range(max_waiting)]
+        await asyncio.sleep(0)
+        coroutine = admission.enter()
+        with pytest.raises(Overloaded):
+            coroutine.send(None)  # refused without giving the loop a turn
+        admission.leave()
+        for task in waiting:
+            await task
+            admission.leave()
+        await admission.enter()
+
+    asyncio.run(play())
+
+
+def test_who_waits_too_long_is_refused_and_the_line_goes_on() -> None:
+    async def play() -> None:
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=0.01)
+        await admission.enter()
+        for _again in range(3):
+            found = await asyncio.gather(*(admission.enter() for _ in range(10)), return_exceptions=True)
+            assert all(isinstance(fault, Overloaded) for fault in found)
+        admission.leave()
+        await admission.enter()
+
+    asyncio.run(play())
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["enter", "leave", "cancel", "turn", "leave+cancel"]), st.integers(0, 20)),
+    max_size=60,
+)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.integers(0, 4), STEPS)
+def test_no_place_is_lost_or_made_whoever_gives_up_when(
+    max_in_flight: int, max_waiting: int, steps: list[tuple[str, int]]
+) -> None:
+    """Any order of coming, leaving and giving up, at whatever turn of the loop."""
+
+    async def play() -> None:
+        admission = Admission(max_in_flight=max_in_flight, max_waiting=max_waiting, max_wait_s=600)
+        inside = 0
+
+        async def enters() -> None:
+            nonlocal inside
+            await admission.enter()
+            inside += 1
+            assert inside <= max_in_flight
+
+        tasks: list[asyncio.Task[None]] = []
+
+        def leaves() -> None:
+            nonlocal inside
+            if inside:
+                inside -= 1
+                admission.leave()
+
+        for what, at in steps:
+            if what == "enter":
+                tasks.append(asyncio.ensure_future(enters()))
+            if "leave" in what:
+                leaves()
+            if "cancel" in what and tasks:
+                tasks[at % len(tasks)].cancel()
+            if what == "turn":
+                await asyncio.sleep(0)
+        await _settled()
+        for task in tasks:
+            task.cancel()
+        for found in await asyncio.gather(*tasks, return_exceptions=True):
+            assert found is None or isinstance(found, asyncio.CancelledError | Overloaded)
+        while inside:
+            leaves()
+        for _place in range(max_in_flight):
+            await asyncio.wait_for(admission.enter(), 60)
+        if not max_waiting:
+            with pytest.raises(Overloaded):
+                await admission.enter()
+        assert admission._waiting == 0
+
+    asyncio.run(play())

@@ -1,0 +1,114 @@
+"""What goes on beside the orders: the directory is followed, the ledger proven, and no fault ends a loop."""
+
+import asyncio
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.broker.administration import Administration, NewTenant
+from gateway.broker.directory import Directory
+from gateway.broker.vault import Secret
+from gateway.errors import LedgerBusy
+from gateway.flow import upkeep
+from gateway.flow.intake import Intake
+from gateway.flow.upkeep import Readiness, Upkeep
+from gateway.ledger.sqlite import SqliteLedger
+from gateway.ledger.sqlite_directory import SqliteDirectory
+from gateway.ledger.sqlite_engine import connect
+from gateway.telemetry.logs import make_log
+from gateway.telemetry.metrics import Metrics
+from tests.flow.flow_tools import CLOCK, VAULT, until
+
+
+class Moved:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def wall_ms(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def random_bytes(self, count: int) -> bytes:
+        return bytes(count)
+
+
+def test_ready_after_a_write_until_it_is_5_s_old_or_draining_or_the_disk_fills(tmp_path: Path) -> None:
+    clock, intake = Moved(), Intake()
+
+    def readiness(**changed: Any) -> Readiness:
+        return Readiness(**{"clock": clock, "intake": intake, "folder": tmp_path, "min_free_bytes": 1, **changed})
+
+    ready = readiness()
+    assert ready.reasons() == ["no ledger write has succeeded for 5 s"]
+    ready.wrote()
+    assert ready.reasons() == []
+    clock.now += 5
+    assert ready.reasons() == []
+    clock.now += 0.001
+    assert len(ready.reasons()) == 1
+    ready.wrote()
+    full, gone = readiness(min_free_bytes=2**80), readiness(folder=tmp_path / "gone")
+    for other, says in ((full, "bytes free"), (gone, "cannot be read")):
+        other.wrote()
+        (reason,) = other.reasons()
+        assert says in reason
+    intake.draining = True
+    assert ready.reasons() == ["draining"]
+
+
+def test_upkeep_follows_the_directory_and_outlives_every_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FOLLOW_EVERY_S", "BEAT_EVERY_S", "COUNT_EVERY_S"):
+        monkeypatch.setattr(upkeep, name, 0.01)
+    path = tmp_path / "o.db"
+
+    class Moody(SqliteLedger):
+        faults: list[Exception]
+
+        async def beat(self) -> None:
+            if self.faults:
+                raise self.faults.pop()
+            await super().beat()
+
+    async def play() -> None:
+        ledger = Moody(path, VAULT, CLOCK, lambda *_: None)
+        ledger.faults = [RuntimeError("canary"), LedgerBusy("busy")]
+        store = SqliteDirectory(connect(path))
+        administration = Administration(store, VAULT, CLOCK)
+        directory = Directory(await ledger.directory_rows(), VAULT, CLOCK)
+        readiness = Readiness(clock=CLOCK, intake=Intake(), folder=tmp_path, min_free_bytes=1)
+        metrics, stream = Metrics(version="0", spec_digest="0"), io.StringIO()
+        log = make_log(level="info", style="json", clock=CLOCK, stream=stream)
+        running = asyncio.ensure_future(
+            Upkeep(ledger=ledger, directory=directory, readiness=readiness, metrics=metrics, log=log).run()
+        )
+        administration.add_team("team")
+        administration.add_key("team", Secret("sandbox-key-1"))
+        administration.add_tenant(NewTenant(name="shop", team="team"))
+        token = administration.issue_token("shop").token.text()
+
+        async def follows() -> bool:
+            return (
+                not isinstance(directory.authenticate(token), str) and not ledger.faults and not readiness.reasons()
+            )
+
+        await until(follows)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        events = [json.loads(line) for line in stream.getvalue().splitlines()]
+        assert {event["event"] for event in events} == {"ledger", "defect"}
+        assert "canary" not in stream.getvalue()
+        assert b'tenant="shop"' in metrics.render("")[0]
+        store.close()
+        await ledger.close()
+
+    asyncio.run(play())
