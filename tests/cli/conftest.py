@@ -41,7 +41,7 @@ class Program:
 
     def __init__(self, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("ORDERGATE_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ORDERGATE_", "PYTHON"))}
         ports = {"ORDERGATE_TENANT_API__PORT": "0", "ORDERGATE_ADMIN_API__PORT": "0"}
         self.environ = {**clean, "PYTHONPATH": str(ROOT), **ports, **(environ or {})}
 

@@ -62,7 +62,7 @@ def test_serve_ends_with_0_at_ctrl_c_and_runs_one_worker_only(program: Program) 
 
 def test_serve_names_a_taken_port_in_one_line(program: Program) -> None:
     with taken_port() as port:
-        done = program("serve", **{"ORDERGATE_ADMIN_API__PORT": str(port), "ORDERGATE_LOG__LEVEL": "error"})
+        done = program("serve", ORDERGATE_ADMIN_API__PORT=str(port), ORDERGATE_LOG__LEVEL="error")
     assert (done.status, done.out) == (1, "")
     assert done.err == f"admin_api: 127.0.0.1:{port} cannot be listened on: Address already in use\n"
 
