@@ -197,18 +197,15 @@ class ResponseReader:
         self._checked = True
 
     def _check_framing(self, *, is_http_11: bool) -> None:
-        lengths, codings, closing = [], [], False
+        lengths, codings = [], []
         for name, value in self._headers:
             lower = name.lower()
             if lower == b"content-length":
                 lengths.append(value)
             elif lower == b"transfer-encoding":
                 codings.append(value.lower())
-            elif lower == b"content-encoding":
-                if value.lower() not in (b"", b"identity"):
-                    raise Broken("encoded")
-            elif lower == b"connection":
-                closing = closing or b"close" in value.lower()
+            elif lower == b"content-encoding" and value.lower() not in (b"", b"identity"):
+                raise Broken("encoded")
         if codings and (lengths or codings != [b"chunked"] or not is_http_11):
             raise Broken("a transfer coding that can be read in two ways")
         if lengths and (len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > MAX_LENGTH_DIGITS):
@@ -217,7 +214,7 @@ class ResponseReader:
             raise Broken("larger than allowed")
         self._chunked = bool(codings)
         self._until_eof = not (codings or lengths or self._status in (204, 304))
-        self._persistent = self._persistent and is_http_11 and not closing
+        self._persistent = self._persistent and is_http_11
 
     def _end(self) -> None:
         """The response is whole: see whether anything came behind it, and let go of the parser.

@@ -40,7 +40,7 @@ def test_unanswered_connect_is_not_sent_after_its_own_timeout() -> None:
             for sock in waiting:
                 sock.setblocking(False)
                 sock.connect_ex(("127.0.0.1", port))
-            sender = Sender(port, Settings(connect_timeout_s=0.1))
+            sender = Sender(port, Settings(connect_timeout_s=0.1, timeout_s=3600))
             found = await sender.place()
             for sock in waiting:
                 sock.close()

@@ -143,6 +143,7 @@ def test_ten_interim_responses_are_skipped_with_their_headers() -> None:
         (INTERIM, True),
         (UNTIL_EOF, False),
         (OK.replace(b"1.1", b"1.0"), False),
+        (OK.replace(b"1.1", b"1.0").replace(b"\r\n\r\n", b"\r\nconnection: keep-alive\r\n\r\n"), False),
         (OK.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"), False),
         (OK.replace(b"\r\n\r\n", b"\r\nconnection: keep-alive, Close\r\n\r\n"), False),
         (OK.replace(b"\r\n\r\n", b"\r\nconnection: keep-alive\r\nconnection: close\r\n\r\n"), False),
