@@ -42,6 +42,8 @@ def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
             directory.keep_fact("ledger_id", new_uuid7(clock))
         vault.require_check_value(directory.fact("vault_check"))
         yield Storage(path=path, directory=directory, vault=vault, ledger_id=directory.fact("ledger_id"))
+    except apsw.Error as fault:
+        raise StorageUnreachable(f"{path}: {type(fault).__name__}: {fault}") from fault
     finally:
         directory.close()
 

@@ -42,6 +42,18 @@ def test_storage_that_is_none_has_status_5(program: Program, arguments: tuple[st
     assert program.within(*arguments).status == 5
 
 
+def test_damaged_ledger_has_status_5(program: Program) -> None:
+    with program.administration() as admin:
+        admin.add_team("sales")
+    with (program.folder / "var/ordergate.db").open("r+b") as ledger:
+        ledger.seek(4_096)
+        ledger.write(b"\xa5" * 4_096 * 18)
+    for arguments in (("team", "list"), ("orders", "list"), ("doctor",)):
+        done = program.within(*arguments)
+        assert done.status == 5, done
+        assert "defect" not in done.err
+
+
 def test_reader_that_leaves_ends_the_command_quietly(program: Program) -> None:
     reading, writing = os.pipe()
     os.close(reading)
