@@ -38,7 +38,7 @@ def admin_app(
         body, content_type = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
         return Response(body, headers={**HEADERS, "content-type": content_type})
 
-    described = admin_document()
+    described = admin_document(metrics_token=metrics_token)
     litestar = Litestar(
         [show_metrics, *health_routes(reasons), *description_routes(described)],
         openapi_config=None,

@@ -32,6 +32,8 @@ _ORDERS: Final[tuple[type[Problem], ...]] = (
     errors.LedgerUnavailable, errors.Draining,
 )  # fmt: skip
 
+_TENANT_TOKEN: Final = ("bearer", "apiKey")
+
 _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
 _MAYBE_TEXT: Final[Mapping[str, Any]] = {"type": ["string", "null"]}
 _MAYBE_STATUS: Final[Mapping[str, Any]] = {"type": ["integer", "null"]}
@@ -50,7 +52,7 @@ def tenant_document() -> Json:
         "/orders/{orderId}": {
             "get": _operation(
                 "showOrder", "One order of yours, as the ledger holds it", _ok("The order", _ref("Order")),
-                problems=_TENANTS, parameters=[order_id], token=True,
+                problems=_TENANTS, parameters=[order_id], security=_TENANT_TOKEN,
             )
         },
         **_common_paths(),
@@ -59,14 +61,16 @@ def tenant_document() -> Json:
     return _document("Ordergate for tenants", paths, schemas, token="A token: `ogt_<tokenId>_<secret>`.")
 
 
-def admin_document() -> Json:
-    """The admin listener's interface."""
+def admin_document(*, metrics_token: bool) -> Json:
+    """The admin listener's interface. `metrics_token`: the metrics ask for the token, too."""
     content = {"text/plain": {"schema": _TEXT}, "application/openmetrics-text": {"schema": _TEXT}}
     text = {"200": {"description": "Every series", "content": content}}
-    metrics = _operation("metrics", "Metrics for Prometheus", text, problems=_ADMIN, token=True)
+    metrics = _operation(
+        "metrics", "Metrics for Prometheus", text, problems=_ADMIN, security=("bearer",) if metrics_token else ()
+    )
     paths = {
         "/metrics": {"get": metrics},
-        **_common_paths(health=_ADMIN_HEALTH, pages=_ADMIN, token=True),
+        **_common_paths(health=_ADMIN_HEALTH, pages=_ADMIN, security=("bearer",)),
     }
     return _document("Ordergate for operators", paths, {"Problem": _problem_schema()}, token="The admin token.")
 
@@ -92,7 +96,8 @@ def _place_order(operation_id: str, summary: str) -> Json:
         "content": _problem_content(),
     }
     found = _operation(
-        operation_id, summary, {"201": placed, "4XX": rejected}, problems=_ORDERS, parameters=[key], token=True
+        operation_id, summary, {"201": placed, "4XX": rejected},
+        problems=_ORDERS, parameters=[key], security=_TENANT_TOKEN,
     )  # fmt: skip
     assert PLACE.request_model is not None
     found["requestBody"] = {"required": True, "content": _json(_ref(PLACE.request_model.__name__))}
@@ -115,14 +120,17 @@ def _list_orders() -> Json:
     }  # fmt: skip
     return _operation(
         "listOrders", "Your orders, newest first", _ok("A page", page),
-        problems=_TENANTS, parameters=parameters, token=True,
+        problems=_TENANTS, parameters=parameters, security=_TENANT_TOKEN,
     )  # fmt: skip
 
 
 def _common_paths(
-    *, health: tuple[type[Problem], ...] = _ANY, pages: tuple[type[Problem], ...] = _ANY, token: bool = False
+    *,
+    health: tuple[type[Problem], ...] = _ANY,
+    pages: tuple[type[Problem], ...] = _ANY,
+    security: tuple[str, ...] = (),
 ) -> Json:
-    """What both listeners have. `token`: the pages ask for one; health never does."""
+    """What both listeners have. `security`: what the pages ask for; health never asks."""
     state = {
         "type": "object",
         "required": ["status"],
@@ -136,10 +144,10 @@ def _common_paths(
     operations = {
         "/healthz": _operation("healthz", "Whether the process lives", _ok("It lives", state), problems=health),
         "/readyz": _operation("readyz", "Whether it should be sent orders", ready, problems=health),
-        "/openapi.json": _operation("openapi", "This document", it, problems=pages, token=token),
-        "/docs": _operation("docs", "This document, for people", page, problems=pages, token=token),
+        "/openapi.json": _operation("openapi", "This document", it, problems=pages, security=security),
+        "/docs": _operation("docs", "This document, for people", page, problems=pages, security=security),
         "/problems/{type}": _operation(
-            "problem", "What a problem type means", page, problems=pages, parameters=[kind], token=token
+            "problem", "What a problem type means", page, problems=pages, parameters=[kind], security=security
         ),
     }
     return {path: {"get": operation} for path, operation in operations.items()}
@@ -152,7 +160,7 @@ def _operation(
     *,
     problems: tuple[type[Problem], ...] = _ANY,
     parameters: list[Json] | None = None,
-    token: bool = False,
+    security: tuple[str, ...] = (),
 ) -> Json:
     found: Json = {"operationId": operation_id, "summary": summary, "responses": {**answers}}
     by_status: dict[int, list[str]] = {}
@@ -162,8 +170,8 @@ def _operation(
         found["responses"].setdefault(str(status), {"description": ", ".join(names), "content": _problem_content()})
     if parameters:
         found["parameters"] = parameters
-    if token:
-        found["security"] = [{"bearer": []}, {"apiKey": []}]
+    if security:
+        found["security"] = [{scheme: []} for scheme in security]
     return found
 
 
