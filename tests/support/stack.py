@@ -1,7 +1,7 @@
 """A gateway as it is run: the real program in a process of its own, on free ports, with storage of its own.
 
-    with running_stack(upstream_base_url=sandbox.base_url) as stack:
-        httpx.post(stack.tenant_url + "/orders", headers=stack.bearer, json=an_order())
+with running_stack(upstream_base_url=sandbox.base_url) as stack:
+    httpx.post(stack.tenant_url + "/orders", headers=stack.bearer, json=an_order())
 """
 
 import json
