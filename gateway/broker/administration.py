@@ -25,6 +25,8 @@ _KEY: Final = re.compile(r"[\x21-\x7e]{8,512}", re.ASCII)
 """What can stand in a header and cannot be a slip of the hand. OfferGrid documents no form."""
 
 MAX_EXPIRY_S: Final = 10 * 365 * 86_400
+MAX_NUMBER: Final = 1_000_000_000
+"""Calls or seconds: beyond what any limit or window can mean."""
 
 
 class Store(Protocol):
@@ -87,6 +89,7 @@ class Administration:
         """A team's first key becomes active, later ones stand by."""
         if not key.matches(_KEY):
             raise BadUsage("an upstream key is 8 to 512 visible ASCII characters, on one line")
+        _check_numbers(per_minute=per_minute, per_hour=per_hour)
         with self._store.change():
             rows = self._store.rows()
             owner = _named(rows.teams, "team", team)
@@ -111,6 +114,9 @@ class Administration:
 
     def add_tenant(self, tenant: NewTenant) -> Tenant:
         _check_name(tenant.name)
+        _check_numbers(
+            guaranteed_per_minute=tenant.guaranteed_per_minute, implicit_window_s=tenant.implicit_window_s
+        )
         with self._store.change():
             rows = self._store.rows()
             team = _named(rows.teams, "team", tenant.team)
@@ -189,7 +195,17 @@ def _check_name(name: str) -> None:
         raise BadUsage(f"{name!r} is no name: a lower-case letter, then up to 62 lower-case letters, digits or '-'")
 
 
+def _check_numbers(**numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and not 0 <= number <= MAX_NUMBER:
+            raise BadUsage(f"{name} is 0 to {MAX_NUMBER}, not {number}")
+
+
 def _check_metadata(member: str, text: str) -> None:
+    try:
+        member.encode()
+    except UnicodeEncodeError as fault:  # an argument of the command line that was no UTF-8
+        raise BadUsage(f"{member!a} is no text, so it cannot be a metadata member's name") from fault
     if is_reserved(member):
         raise BadUsage(f"{member}: names that begin with 'gateway' are the gateway's own")
     try:

@@ -1,0 +1,149 @@
+"""Whose token it is: the same work for every token, and a snapshot that is replaced whole."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.broker.administration import Administration, NewTenant
+from gateway.broker.directory import Directory, KeyUnreadable, LentKey
+from gateway.broker.vault import MasterKey, Secret, Vault
+from gateway.clock import SystemClock
+from gateway.core.directory import DirectoryRows, Tenant
+from gateway.core.tokens import mint, parse
+from gateway.ledger.sqlite_directory import SqliteDirectory
+from gateway.ledger.sqlite_engine import connect
+
+CLOCK = SystemClock()
+VAULT = Vault(MasterKey(bytes(32)), CLOCK)
+
+
+class Counting:
+    """A vault that notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def mac(self, purpose: Any, data: bytes) -> bytes:
+        self.asked.append(("mac", purpose, len(data)))
+        return VAULT.mac(purpose, data)
+
+    def open_secret(self, sealed: bytes, *, table: str, row: str, column: str) -> Secret:
+        self.asked.append(("open", table))
+        return VAULT.open_secret(sealed, table=table, row=row, column=column)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> tuple[DirectoryRows, dict[str, str]]:
+    """Two teams, two tenants, and tokens that are good, revoked, expired, and the other tenant's."""
+    store = SqliteDirectory(connect(tmp_path / "o.db"))
+    admin = Administration(store, VAULT, CLOCK)
+    for team in ("one", "two"):
+        admin.add_team(team)
+        admin.add_key(team, Secret(f"sandbox-key-{team}"))
+        admin.add_tenant(NewTenant(name=f"shop-{team}", team=team))
+    tokens = {name: admin.issue_token("shop-one").token for name in ("good", "revoked", "expired")}
+    tokens["other"] = admin.issue_token("shop-two").token
+    admin.revoke_token(tokens["revoked"].token_id)
+    found = store.rows()
+    store.close()
+    expired = tokens["expired"].token_id
+    records = tuple(
+        msgspec.structs.replace(record, expires_ms=1) if record.token_id == expired else record
+        for record in found.tokens
+    )
+    return msgspec.structs.replace(found, tokens=records), {name: token.text() for name, token in tokens.items()}
+
+
+Rows = tuple[DirectoryRows, dict[str, str]]
+
+
+def _wrong(text: str) -> str:
+    """The same token with another secret."""
+    token = parse(text)
+    assert token is not None
+    return msgspec.structs.replace(mint(bytes(6), bytes(32)), token_id=token.token_id).text()
+
+
+def test_each_token_has_its_verdict(rows: Rows) -> None:
+    directory = Directory(rows[0], VAULT, CLOCK)
+    shown = rows[1]
+    for name, tenant in (("good", "shop-one"), ("other", "shop-two")):
+        found = directory.authenticate(shown[name])
+        assert isinstance(found, Tenant) and found.name == tenant
+    assert directory.authenticate(shown["revoked"]) == "revoked"
+    assert directory.authenticate(shown["expired"]) == "expired"
+    for name in shown:
+        assert directory.authenticate(_wrong(shown[name])) == "wrong_secret", "says nothing of a token's state"
+    assert directory.authenticate(mint(bytes(6), bytes(32)).text()) == "unknown"
+    for text in ("", "nonsense", shown["good"] + "x", " " + shown["good"], shown["good"].upper()):
+        assert directory.authenticate(text) == "malformed"
+
+
+def test_one_tenants_id_with_anothers_secret_opens_nothing(rows: Rows) -> None:
+    directory = Directory(rows[0], VAULT, CLOCK)
+    good, other = parse(rows[1]["good"]), parse(rows[1]["other"])
+    assert good and other
+    mixed = msgspec.structs.replace(good, secret=other.secret)
+    assert directory.authenticate(mixed.text()) == "wrong_secret"
+
+
+def test_every_well_formed_token_costs_the_same_work(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = Counting()
+    directory = Directory(rows[0], vault, CLOCK)
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr("gateway.broker.directory.hmac.compare_digest", compare)
+    work = []
+    for text in (*rows[1].values(), _wrong(rows[1]["good"]), mint(b"nobody", bytes(32)).text()):
+        vault.asked.clear()
+        compared.clear()
+        directory.authenticate(text)
+        work.append((tuple(vault.asked), tuple(compared)))
+    assert set(work) == {((("mac", "token", 52),), ((32, 32),))}
+
+
+def test_the_digest_of_nothing_is_no_tokens(rows: Rows) -> None:
+    """The stand-in that unknown tokens are compared with can never match."""
+    directory = Directory(rows[0], VAULT, CLOCK)
+    assert directory._no_such_token != VAULT.mac("token", mint(bytes(6), bytes(32)).secret.encode())
+
+
+@given(st.text(max_size=80))
+def test_any_text_has_a_verdict(text: str) -> None:
+    empty = DirectoryRows(version=1, teams=(), keys=(), tenants=(), tokens=())
+    assert Directory(empty, VAULT, CLOCK).authenticate(text) in ("malformed", "unknown")
+
+
+def test_only_the_active_key_is_lent_and_an_unreadable_one_never(rows: Rows) -> None:
+    found = rows[0]
+    first = found.keys[0]
+    directory = Directory(found, VAULT, CLOCK)
+    lent = directory.key_of(first.team_id)
+    assert isinstance(lent, LentKey) and lent.key_id == first.key_id
+    assert "sandbox" not in repr(lent) and "sandbox" not in repr(directory.snapshot.keys)
+    for state in ("standby", "retiring", "revoked", "refused"):
+        keys = tuple(msgspec.structs.replace(key, state=state) for key in found.keys)
+        directory.replace(msgspec.structs.replace(found, keys=keys))
+        assert directory.key_of(first.team_id) is None
+    moved = msgspec.structs.replace(found.keys[1], sealed_key=first.sealed_key)
+    directory.replace(msgspec.structs.replace(found, keys=(first, moved)))
+    assert directory.key_of(moved.team_id) == KeyUnreadable(key_id=moved.key_id), "another row's seal opens nothing"
+    assert isinstance(directory.key_of(first.team_id), LentKey)
+    assert directory.key_of(999) is None
+
+
+def test_a_snapshot_is_replaced_whole(rows: Rows) -> None:
+    directory = Directory(rows[0], VAULT, CLOCK)
+    before = directory.snapshot
+    directory.replace(msgspec.structs.replace(rows[0], version=99, tokens=()))
+    assert directory.snapshot.version == 99
+    assert directory.authenticate(rows[1]["good"]) == "unknown"
+    assert before.tokens, "who holds the old one sees the old one"
