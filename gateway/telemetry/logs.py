@@ -37,14 +37,14 @@ def make_log(*, level: str, style: str, clock: Clock, stream: TextIO | None = No
         return event
 
     to = stream or sys.stderr
-    render: Any = (
-        structlog.dev.ConsoleRenderer(colors=to.isatty(), timestamp_key="at")
+    render: list[Any] = (
+        [printable, structlog.dev.ConsoleRenderer(colors=to.isatty(), timestamp_key="at")]
         if style == "console"
-        else structlog.processors.JSONRenderer(ensure_ascii=True)
+        else [structlog.processors.JSONRenderer(ensure_ascii=True)]
     )
     log: Log = structlog.wrap_logger(
         structlog.WriteLogger(cast("TextIO", _Patient(to))),
-        processors=[stamp, exception_way, only_allowed, render],
+        processors=[stamp, exception_way, only_allowed, *render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         context_class=dict,
         cache_logger_on_first_use=False,
@@ -59,8 +59,20 @@ def only_allowed(_logger: object, _name: str, event: MutableMapping[str, Any]) -
     dropped = sorted(name for name in event if name not in FIELDS)
     allowed = {name: _cut(value) for name, value in event.items() if name in FIELDS}
     if dropped:
-        allowed["error"] = f"fields that may not be logged: {', '.join(dropped)}"[:MAX_VALUE]
+        allowed["dropped"] = ", ".join(dropped)[:MAX_VALUE]
     return allowed
+
+
+def printable(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For terminals, whose renderer writes an event's text as it is: what is no printable character is escaped."""
+    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
 
 
 def exception_way(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -106,4 +118,8 @@ class _Foreign(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.warning("library", where=record.name, error=record.getMessage())
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001 - a library's slip in formatting must not come back to whoever called it
+            message = str(record.msg)
+        self._log.warning("library", where=record.name, error=message)

@@ -62,7 +62,10 @@ class Metrics:
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Every series as text, and its content type: Prometheus's, or OpenMetrics where that is accepted."""
-        encode, content_type = choose_encoder(accept)
+        try:
+            encode, content_type = choose_encoder(accept)
+        except TypeError:  # a version that is no number, which the library compares with one
+            encode, content_type = choose_encoder("")
         return encode(self.registry), content_type
 
     def http(self, listener: str, method: str, route: str, status: int, seconds: float) -> None:
