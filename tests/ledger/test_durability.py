@@ -1,6 +1,7 @@
 """What is acknowledged survives, what rests on disk is sealed, and one process at a time owns the file."""
 
 import asyncio
+import operator
 import os
 import signal
 import subprocess
@@ -117,7 +118,7 @@ def test_the_writers_connection_is_wal_and_full(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_ledger(tmp_path / "o.db") as ledger:
             for name, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
-                found = await ledger._writer.run(lambda connection, name=name: connection.pragma(name))  # type: ignore[misc]
+                found = await ledger._writer.run(operator.methodcaller("pragma", name))
                 assert found == value, name
 
     asyncio.run(play())
