@@ -37,11 +37,14 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 class World(msgspec.Struct, kw_only=True):
-    """`answers` are those of the tenant `shop` and of `ask` in the current test."""
+    """`answers` are those that `ask` got in the current test. `nobody` shows no token to the tenants' listener,
+    `operator` none to the admin listener."""
 
     sandbox: SandboxThread
     stack: Stack
     client: httpx.Client
+    nobody: httpx.Client
+    operator: httpx.Client
     answers: list[httpx.Response]
     tokens: dict[str, str]
     orders_before: int = 0
@@ -69,14 +72,10 @@ class World(msgspec.Struct, kw_only=True):
             options["headers"] = {"authorization": f"Bearer {token}", **options.get("headers", {})}
             if not token:
                 del options["headers"]["authorization"]
-        with self._bare() if token == "" else _kept(self.client) as client:
-            answer = client.request(method, path, **options)
+        answer = (self.nobody if token == "" else self.client).request(method, path, **options)
         self.answers.append(answer)
         every_answer_says_who_it_is(answer)
         return answer
-
-    def _bare(self) -> httpx.Client:
-        return httpx.Client(base_url=self.stack.tenant_url, timeout=30, trust_env=False)
 
     def order(self, key: str | None = None, *, token: str | None = None, **members: Any) -> httpx.Response:
         """One order, unlike every other, under an idempotency key where there is one."""
@@ -121,15 +120,9 @@ class World(msgspec.Struct, kw_only=True):
         """One request to the admin listener, with its token unless another one, or "" for none, is given."""
         shown = self.stack.admin_token if token is None else token
         authorization = {"authorization": f"Bearer {shown}"} if shown else {}
-        with httpx.Client(base_url=self.stack.admin_url, timeout=30, trust_env=False) as client:
-            answer = client.request(method, path, headers={**authorization, **headers})
+        answer = self.operator.request(method, path, headers={**authorization, **headers})
         every_answer_says_who_it_is(answer)
         return answer
-
-
-@contextmanager
-def _kept(client: httpx.Client) -> Iterator[httpx.Client]:
-    yield client
 
 
 @contextmanager
@@ -139,8 +132,18 @@ def a_world(**settings: Any) -> Iterator[World]:
         SandboxThread(per_minute=0, per_hour=0) as sandbox,
         running_stack(upstream_base_url=sandbox.base_url, **settings) as stack,
         stack.client() as client,
+        httpx.Client(base_url=stack.tenant_url, timeout=30, trust_env=False) as nobody,
+        httpx.Client(base_url=stack.admin_url, timeout=30, trust_env=False) as operator,
     ):
-        world = World(sandbox=sandbox, stack=stack, client=client, answers=[], tokens={"shop": stack.token})
+        world = World(
+            sandbox=sandbox,
+            stack=stack,
+            client=client,
+            nobody=nobody,
+            operator=operator,
+            answers=[],
+            tokens={"shop": stack.token},
+        )
         yield world
         both_sides_agree(world)
         said = [line for line in stack.process.log if line["event"] in ("defect", "text")]
