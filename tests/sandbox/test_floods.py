@@ -93,6 +93,10 @@ def test_echo_key_shows_the_key_in_body_and_header(sandbox: SandboxThread, conn:
     ("given", "expected"),
     [
         ({}, (503, b'{"statusCode":503,"message":"Sandbox fault","error":"Service Unavailable"}', None)),
+        (
+            {"code": 401},
+            (401, b'{"statusCode":401,"message":"Unauthorized - invalid API key","error":"Unauthorized"}', None),
+        ),
         ({"code": 401, "body": ""}, (401, b"", None)),
         ({"code": 429, "retry_after": "-1", "body": {"a": 1}}, (429, b'{"a":1}', "-1")),
         ({"code": 201, "body_base64": "/w=="}, (201, b"\xff", None)),

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from gateway.sandbox import Sandbox, SandboxThread, serve
-from tests.sandbox.tools import place, post_bytes
+from tests.sandbox.tools import GUARD_S, place, post_bytes
 
+LATE_S = 0.1
 HANGING = ("place_then_hang", "stop_reading", "slow", "trickle", "place_late", "refuse")
 
 
@@ -51,6 +52,44 @@ def test_stop_leaves_no_task_and_no_socket(kind: str) -> None:
 
     asyncio.run(run(), debug=True)
     gc.collect()
+
+
+def test_stop_calls_off_what_was_to_be_placed_late() -> None:
+    async def run() -> None:
+        sandbox = Sandbox()
+        await sandbox.start()
+        sandbox.set_fault("place_late", after_s=LATE_S)
+        reader, writer = await asyncio.open_connection("127.0.0.1", sandbox.port)
+        writer.write(post_bytes())
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        writer.close()
+        await sandbox.stop()
+        # A loop runs its timers in their order: the placement would come before this one.
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(2 * LATE_S, later.set)
+        await later.wait()
+        assert sandbox.orders == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("rounds", range(6))
+def test_stop_ends_a_connection_however_far_its_acceptance_got(rounds: int) -> None:
+    async def run() -> None:
+        sandbox = Sandbox()
+        await sandbox.start()
+        with socket.create_connection(("127.0.0.1", sandbox.port)) as sock:
+            sock.setblocking(False)
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            await sandbox.stop()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1), GUARD_S)
+        assert all(log.closed is not None for log in sandbox.connections)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(run())
 
 
 def test_stop_twice_and_before_start_is_nothing() -> None:

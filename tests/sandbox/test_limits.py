@@ -1,7 +1,7 @@
 """Both limits hold in every window, however it is cut, and `retry-after` tells the truth."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.sandbox import SandboxThread
@@ -22,6 +22,7 @@ _GAPS = st.lists(
 
 
 @given(gaps=_GAPS, per_minute=st.integers(0, 5), per_hour=st.integers(0, 8))
+@settings(deadline=None)
 def test_no_window_holds_more_than_the_limit(gaps: list[int], per_minute: int, per_hour: int) -> None:
     limits, at, allowed = Limits(per_minute, per_hour), 0, list[int]()
     for gap in gaps:
@@ -43,6 +44,7 @@ def test_no_window_holds_more_than_the_limit(gaps: list[int], per_minute: int, p
 
 
 @given(gaps=_GAPS, per_minute=st.integers(1, 5), per_hour=st.integers(1, 8))
+@settings(deadline=None)
 def test_who_waits_as_told_is_let_in_and_no_second_too_late(
     gaps: list[int], per_minute: int, per_hour: int
 ) -> None:

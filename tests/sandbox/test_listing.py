@@ -131,3 +131,11 @@ def test_listing_faults_leave_showing_alone(sandbox: SandboxThread, http: httpx.
     sandbox.set_fault("list_other_account")
     assert http.get(f"/reseller/orders/{ids[0]}").json()["orderId"] == ids[0]
     assert listed(http) == []
+
+
+def test_further_pages_use_up_no_fault(sandbox: SandboxThread, http: httpx.Client, ids: list[str]) -> None:
+    sandbox.set_fault("list_page", size=3, marker="next")
+    sandbox.set_fault("list_object")
+    page = http.get("/reseller/orders").json()
+    assert listed(http, page["next"]) == ids[3:6]
+    assert http.get("/reseller/orders").json()["total"] == COUNT
