@@ -35,6 +35,8 @@ def test_a_key_is_the_tenants_own(tmp_path: Path) -> None:
             other = await claimed(ledger, new_order("k", tenant_id=11))
             await claimed(ledger, new_order("1:k", tenant_id=1))
             assert one.order_id != other.order_id
+            digests = await ledger._writer.run(lambda at: at.execute("SELECT key_digest FROM orders").fetchall())
+            assert len(set(digests)) == 3, "nothing on disk says that two tenants chose the same key"
             assert await ledger.find(one.order_id, tenant_id=11) is None
             assert await ledger.find(one.order_id, tenant_id=1) == await ledger.find(one.order_id, tenant_id=None)
 
