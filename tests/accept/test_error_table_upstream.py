@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.accept.world import World, about_order, problem, wait_until
+from tests.accept.world import World, about_order, wait_until
 from tests.support.stack import UPSTREAM_KEY
 
 NEST_400: Final = {"statusCode": 400, "message": ["notes must be a string"], "error": "Bad Request"}
