@@ -68,8 +68,16 @@ class LedgerOverloaded(LedgerError):
     """Too many writes are waiting already. Nothing was written."""
 
 
+class LedgerClosed(LedgerError):
+    """The ledger takes no writes any more, for this process's rest of life. Nothing was written."""
+
+
 class LedgerStale(LedgerError):
     """The order is not at the version that the write expected: somebody else moved it. Nothing was written."""
+
+
+class SealBroken(LedgerError):
+    """A sealed value is not what was sealed here: changed, cut, moved, or under another key. Says no more."""
 
 
 class UpstreamOrderTaken(LedgerError):

@@ -9,10 +9,11 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from gateway.broker.vault import SealBroken, Secret
+from gateway.broker.vault import Secret
 from gateway.clock import Clock
 from gateway.core.directory import DirectoryRows, Tenant, TokenRecord, UpstreamKey
 from gateway.core.tokens import parse
+from gateway.errors import SealBroken
 
 TOKEN_PURPOSE: Final = "token"
 KEYS_TABLE: Final = "upstream_keys"

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from gateway.broker.secret_file import SecretFile
 from gateway.clock import Clock
-from gateway.errors import BadSettings, OrdergateError
+from gateway.errors import BadSettings, SealBroken
 
 MASTER_KEY_BYTES: Final = 32
 Purpose = Literal["token", "claim-key", "claim-body", "idempotency-key", "fingerprint", "check"]
@@ -38,10 +38,6 @@ _NONCE_BYTES: Final = 12  # what GCM is made for
 _TAG_BYTES: Final = 16
 _HEAD_BYTES: Final = 2 + _SALT_BYTES + _NONCE_BYTES
 _CHECKED: Final = b"this ledger belongs to this master key"
-
-
-class SealBroken(OrdergateError):
-    """A sealed value is not what was sealed here: changed, cut, moved, or under another key. Says no more."""
 
 
 class _Unshown:

@@ -6,7 +6,7 @@ from typing import Final
 from gateway.clock import Clock
 from gateway.core.evidence import Evidence
 from gateway.core.outcome import Verdict
-from gateway.errors import LedgerError, LedgerStale, LedgerUndecided, UpstreamOrderTaken
+from gateway.errors import LedgerClosed, LedgerError, LedgerStale, LedgerUndecided, UpstreamOrderTaken
 from gateway.flow.answer import attempt_end, settlement_of
 from gateway.ledger.interface import Claimed, Ledger, Settlement
 
@@ -44,7 +44,7 @@ class Settler:
                 await self._ledger.settle(claim, attempt_end(evidence, self._clock.wall_ms()), settlement)
             except UpstreamOrderTaken:  # an answer meant for another order proves nothing about this one
                 verdict = Verdict(outcome="unknown", cause="unusable_answer")
-            except (LedgerUndecided, LedgerStale):
+            except (LedgerUndecided, LedgerStale, LedgerClosed):
                 raise
             except LedgerError:  # nothing was written: a disk that was full, or a queue, may have room again
                 await asyncio.sleep(SETTLE_AGAIN_S)

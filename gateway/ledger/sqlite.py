@@ -18,7 +18,7 @@ import apsw
 from gateway.clock import Clock
 from gateway.core.directory import DirectoryRows
 from gateway.core.lifecycle import Outcome
-from gateway.errors import LedgerError, StorageUnreachable
+from gateway.errors import LedgerClosed, LedgerError, StorageUnreachable
 from gateway.ledger import sqlite_orders as orders
 from gateway.ledger.interface import (
     AttemptEnd,
@@ -39,19 +39,34 @@ T = TypeVar("T")
 
 
 class Ownership:
-    """The right to place orders on one ledger file, held by the kernel's lock: it ends with the process."""
+    """The right to place orders on one ledger file, held by the kernel's lock: it ends with the process.
+
+    Remembers which files it is about: a ledger whose files were removed or replaced keeps nothing of what is written.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.with_name(path.name + ".owner")
+        path = path.resolve()  # one file, one lock, whatever link leads to it
+        self._lock_path = path.with_name(path.name + ".owner")
+        self._watched = (path, path.with_name(path.name + "-wal"), self._lock_path)
+        self._seen: tuple[tuple[int, int], ...] | None = None
         try:
-            self._file = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._file = os.open(self._lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as fault:
-            raise StorageUnreachable(f"{self.path}: {fault.strerror}") from fault
+            raise StorageUnreachable(f"{self._lock_path}: {fault.strerror}") from fault
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as fault:
             os.close(self._file)
             raise StorageUnreachable(f"{path}: another `ordergate serve` is running on this ledger") from fault
+
+    def intact(self) -> bool:
+        """Whether the files are those of the first call, which must come after a first write."""
+        try:
+            found = tuple((status.st_dev, status.st_ino) for status in map(os.stat, self._watched))
+        except OSError:
+            return False
+        self._seen = self._seen or found
+        return found == self._seen
 
     def release(self) -> None:
         os.close(self._file)
@@ -91,11 +106,14 @@ class SqliteLedger:
         self._owner = Ownership(path)
         try:
             self._reader = SqliteReader(path, seals)
+            self._directory_reader = SqliteReader(path, seals)
             self._writer = Writer(connect(path), clock=clock, on_commit=on_commit)
         except BaseException:
             self._owner.release()
             raise
+        # Following the directory must not wait for a long page of orders.
         self._reads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
+        self._follows = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory-reader")
 
     @property
     def broken(self) -> asyncio.Event:
@@ -118,7 +136,10 @@ class SqliteLedger:
         )
 
     async def beat(self) -> None:
-        """One small durable write, by which readiness knows that the ledger takes any."""
+        """One small durable write, by which readiness knows that the ledger takes any; and a look at its files.
+
+        LedgerClosed, and `broken`, where the files were removed or replaced: what is written would be lost.
+        """
         now = str(self._clock.wall_ms())
         await self._writer.run(
             lambda connection: connection.execute(
@@ -126,6 +147,9 @@ class SqliteLedger:
                 (now,),
             )
         )
+        if not await asyncio.to_thread(self._owner.intact):
+            self._writer.distrust()
+            raise LedgerClosed("the ledger's files were removed or replaced")
 
     async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
         return await self._read(lambda: self._reader.find(order_id, tenant_id=tenant_id))
@@ -137,17 +161,24 @@ class SqliteLedger:
         return await self._read(lambda: self._reader.look(orders.unsettled))
 
     async def directory_version(self) -> int:
-        return await self._read(lambda: self._reader.look(lambda reader: SqliteDirectory(reader).version()))
+        return await self._follow(lambda directory: directory.version())
 
     async def directory_rows(self) -> DirectoryRows:
-        return await self._read(lambda: self._reader.look(lambda reader: SqliteDirectory(reader).rows()))
+        return await self._follow(lambda directory: directory.rows())
 
     async def close(self) -> None:
         """Waits for accepted writes, then gives the file up."""
         await self._writer.close()
-        self._reads.shutdown()
-        self._reader.close()
+        for executor, reader in ((self._reads, self._reader), (self._follows, self._directory_reader)):
+            await asyncio.to_thread(executor.shutdown)
+            reader.close()
         self._owner.release()
 
     async def _read(self, look: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reads, look)
+
+    async def _follow(self, look: Callable[[SqliteDirectory], T]) -> T:
+        reader = self._directory_reader
+        return await asyncio.get_running_loop().run_in_executor(
+            self._follows, lambda: reader.look(lambda connection: look(SqliteDirectory(connection)))
+        )

@@ -6,8 +6,9 @@ SQLite's errors become the ledger's.
 """
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -22,9 +23,13 @@ BUSY_TIMEOUT_MS: Final = 900
 """How long a write waits for another process. A tenant waits for one group that was before it and for its own, and
 is told within 2 s that its order was not accepted."""
 
+OPEN_TIMEOUT_MS: Final = 10_000
+OPEN_PAUSE_MS: Final = 50
+"""How long opening waits for another process that makes or migrates the same file, and how often it looks."""
+
 WAL_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _OCCUPIED: Final = (apsw.BusyError, apsw.LockedError)
-_REFUSED_BEFORE_WRITING: Final = (apsw.FullError, apsw.ConstraintError, apsw.ReadOnlyError, apsw.TooBigError)
+_CERTAINLY_UNDONE: Final = (apsw.FullError, apsw.ConstraintError, apsw.ReadOnlyError, apsw.TooBigError)
 
 
 def connect(path: Path) -> apsw.Connection:
@@ -38,12 +43,13 @@ def connect(path: Path) -> apsw.Connection:
         )
     try:
         _make_folder(path.parent)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        _make_file(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.set_busy_timeout(OPEN_TIMEOUT_MS)
             _configure(connection, path)
             _migrate(connection, path)
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         except BaseException:
             connection.close(True)
             raise
@@ -71,7 +77,7 @@ def transaction(connection: apsw.Connection) -> Iterator[apsw.Connection]:
         yield connection
         connection.execute("COMMIT")
     except apsw.Error as fault:
-        if not isinstance(fault, (*_OCCUPIED, *_REFUSED_BEFORE_WRITING)):
+        if not isinstance(fault, (*_OCCUPIED, *_CERTAINLY_UNDONE)):
             raise LedgerUndecided(_reason(fault)) from fault
         _roll_back(connection, fault)
         kind = LedgerBusy if isinstance(fault, _OCCUPIED) else LedgerError
@@ -96,6 +102,14 @@ def _make_folder(folder: Path) -> None:
         missing.mkdir(mode=0o700, exist_ok=True)
 
 
+def _make_file(path: Path) -> None:
+    """With mode 0600. A file that is there is not opened: closing it again would take this process's SQLite locks
+    on it away (POSIX), and another process could then remove a write-ahead log that is in use.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
 def _require_ours(connection: apsw.Connection, path: Path) -> None:
     """Before anything is changed: a ledger, or an empty database that becomes one."""
     with connection:  # one moment: another process may be migrating
@@ -107,11 +121,21 @@ def _require_ours(connection: apsw.Connection, path: Path) -> None:
 
 def _configure(connection: apsw.Connection, path: Path) -> None:
     _require_ours(connection, path)
-    if connection.pragma("journal_mode", "WAL") != "wal":
+    if _write_ahead(connection) != "wal":
         raise StorageUnreachable(f"{path}: write-ahead logging cannot be used here; put the ledger on a local disk")
     connection.pragma("synchronous", "FULL")
     connection.pragma("foreign_keys", True)
     connection.pragma("journal_size_limit", WAL_LIMIT_BYTES)
+
+
+def _write_ahead(connection: apsw.Connection) -> str:
+    """The journal mode after asking for WAL. SQLite does not wait by itself where another process asks as well."""
+    for _ in range(OPEN_TIMEOUT_MS // OPEN_PAUSE_MS):
+        try:
+            return str(connection.pragma("journal_mode", "WAL"))
+        except apsw.BusyError:
+            threading.Event().wait(OPEN_PAUSE_MS / 1000)
+    return str(connection.pragma("journal_mode", "WAL"))
 
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:

@@ -5,6 +5,7 @@ under load each order pays for less of an fsync, and nobody waits for a timer.
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -13,11 +14,14 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from gateway.clock import Clock
-from gateway.errors import LedgerError, LedgerOverloaded, LedgerUndecided
+from gateway.errors import LedgerClosed, LedgerError, LedgerOverloaded, LedgerUndecided
 from gateway.ledger.sqlite_engine import transaction
 
 MAX_GROUP: Final = 128
 """Writes in one commit: at some 20 µs each a group stays shorter than a slow fsync."""
+
+CLOSE_WITHIN_S: Final = 5.0
+"""For what was accepted: a few groups, each with an fsync on a slow disk."""
 
 MAX_WAITING: Final = 2_000
 """Writes that may wait: one for each of the default `tenant_api.max_connections`."""
@@ -88,9 +92,9 @@ class Writer:
     async def run(self, work: Callable[[apsw.Connection], T]) -> T:
         """What `work` returned, once it is durable; raises what `work` raised, or why the ledger could not."""
         if self.broken.is_set():
-            raise LedgerError("the ledger's last write has an unknown fate; this process must be started again")
+            raise LedgerClosed("the ledger cannot be trusted any more; this process must be started again")
         if self._closed:
-            raise LedgerError("the ledger is closed")
+            raise LedgerClosed("the ledger is closed")
         if self._waiting >= MAX_WAITING:
             raise LedgerOverloaded(f"{MAX_WAITING} writes are waiting already")
         self._waiting += 1
@@ -100,19 +104,29 @@ class Writer:
         return result
 
     async def close(self) -> None:
-        """Waits for the writes that were accepted, then closes the connection."""
+        """Waits for the writes that were accepted, then closes the connection. A disk that hangs is not waited for."""
         self._closed = True
         self._jobs.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, CLOSE_WITHIN_S)
+        if self._thread.is_alive():
+            self.broken.set()
+
+    def distrust(self) -> None:
+        """What is written from now on would be lost: no write is taken any more."""
+        self.broken.set()
+        self._refuse_the_rest()
 
     def _serve(self) -> None:
-        while (group := self._gather()) is not None:
-            began = self._clock.monotonic()
-            fault = self._commit(group)
-            self._loop.call_soon_threadsafe(self._deliver, group, self._clock.monotonic() - began, fault)
-            if isinstance(fault, LedgerUndecided):
-                break
-        self._connection.close(True)
+        fault: LedgerError | None = None
+        try:
+            while not isinstance(fault, LedgerUndecided) and (group := self._gather()) is not None:
+                began = self._clock.monotonic()
+                fault = self._commit(group)
+                self._loop.call_soon_threadsafe(self._deliver, group, self._clock.monotonic() - began, fault)
+        except BaseException:  # noqa: BLE001 - a thread that dies unseen would leave every later order waiting
+            self._loop.call_soon_threadsafe(self.distrust)
+        with contextlib.suppress(apsw.Error):
+            self._connection.close(True)
 
     def _gather(self) -> list[_Job] | None:
         """What waits now, one job at least; None when the writer is to stop."""
@@ -136,21 +150,25 @@ class Writer:
             with transaction(self._connection):
                 for job in group:
                     job.run(self._connection)
-        except LedgerError as fault:
-            for job in group:
-                job.fault = fault
-            return fault
-        return None
+        except LedgerError as caught:
+            fault = caught
+        except BaseException as caught:  # noqa: BLE001 - no memory, say: whether it was committed cannot be known
+            fault = LedgerUndecided(f"the writer failed: {type(caught).__name__}")
+        else:
+            return None
+        for job in group:
+            job.fault = fault
+        return fault
 
     def _deliver(self, group: list[_Job], seconds: float, fault: LedgerError | None) -> None:
+        self._waiting -= len(group)
         if isinstance(fault, LedgerUndecided):
             self.broken.set()
-        self._waiting -= len(group)
-        self._on_commit(seconds, fault)
         for job in group:
             job.deliver()
         if self.broken.is_set():
             self._refuse_the_rest()
+        self._on_commit(seconds, fault)
 
     def _refuse_the_rest(self) -> None:
         """Jobs that were queued behind the broken group: nothing of them was written."""
@@ -161,5 +179,5 @@ class Writer:
                 return
             if job is not None:
                 self._waiting -= 1
-                job.fault = LedgerError("not written: the ledger broke before")
+                job.fault = LedgerClosed("not written: the ledger broke before")
                 job.deliver()

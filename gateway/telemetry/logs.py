@@ -111,15 +111,16 @@ class _Patient:
 
 
 class _Foreign(logging.Handler):
-    """The standard library's records as events of ours: the message only."""
+    """The standard library's records as events of ours: who says it, and the first line of its fixed words.
+
+    What it fills in, and what asyncio appends below, quotes exceptions and may hold anything.
+    """
 
     def __init__(self, log: Log) -> None:
         super().__init__()
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            message = record.getMessage()
-        except Exception:  # noqa: BLE001 - a library's slip in formatting must not come back to whoever called it
-            message = str(record.msg)
-        self._log.warning("library", where=record.name, error=message)
+        kind = record.exc_info[0] if record.exc_info else None
+        about = {"exception": kind.__name__} if kind else {}
+        self._log.warning("library", where=record.name, error=str(record.msg).partition("\n")[0], **about)

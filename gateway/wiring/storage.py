@@ -37,9 +37,8 @@ def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
         check = directory.fact("vault_check")
         key_file = Path(settings.secrets.master_key_file)
         vault = load_or_create_master_key(key_file, check is None, clock)
-        if check is None:
-            directory.keep_fact("vault_check", vault.check_value())
-            directory.keep_fact("ledger_id", new_uuid7(clock))
+        directory.keep_fact("ledger_id", new_uuid7(clock))
+        directory.keep_fact("vault_check", vault.check_value())
         vault.require_check_value(directory.fact("vault_check"))
         yield Storage(path=path, directory=directory, vault=vault, ledger_id=directory.fact("ledger_id"))
     except apsw.Error as fault:

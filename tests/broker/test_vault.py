@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.broker.vault import MasterKey, Purpose, SealBroken, Secret, Vault
+from gateway.errors import SealBroken
+from gateway.broker.vault import MasterKey, Purpose, Secret, Vault
 from gateway.clock import SystemClock
 from gateway.errors import BadSettings
 
