@@ -162,7 +162,7 @@ def test_libraries_warnings_come_along_and_their_chatter_does_not() -> None:
     assert _events(stream) == [
         {
             "event": "library", "level": "warning", "at": "2026-01-02T03:04:05.678Z", "where": "some.library",
-            "error": "line one",
+            "error": "plain words",
         }
     ]  # fmt: skip
 
