@@ -18,6 +18,7 @@ def _pages(world: World, token: str, query: str, between: Any = None) -> list[di
         page = answer.json()
         assert set(page) == {"orders", "nextCursor"}
         found += page["orders"]
+        assert len(found) < 1_000, "pages without an end"
         cursor = page["nextCursor"]
         if cursor is None:
             return found
