@@ -20,10 +20,15 @@ class Admission:
         self._max_wait_s = max_wait_s
         self._waiting = 0
 
+    async def enter_at_once(self) -> bool:
+        """Takes a place where one is free and nobody waits for it; it must be given back by `leave`."""
+        if self._places.locked():
+            return False
+        return await self._places.acquire()  # returns without waiting
+
     async def enter(self) -> None:
         """Returns with a place, which must be given back by `leave`; Overloaded where none comes free in time."""
-        if not self._places.locked():
-            await self._places.acquire()  # returns without waiting
+        if await self.enter_at_once():
             return
         if self._waiting >= self._max_waiting:
             raise Overloaded(f"{self._max_waiting} orders are waiting already.")

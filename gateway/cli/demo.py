@@ -32,12 +32,16 @@ _ORDER: Final = (
     '{"items":[{"offerId":"test-offer-id"}],'
     '"serviceAddress":{"street":"123 Main St","city":"San Francisco","state":"CA","zipCode":"94102","country":"US"},'
     '"customerInfo":{"fullName":"Ada Example","email":"ada@example.com","phone":"+1-555-123-4567"},'
-    '"metadata":{"test":true}}'
+    '"metadata":{"test":true,"run":"@RUN@"}}'
 )
+"""`run` differs at each start: the sandbox begins empty, and yesterday's order must not be told again for today's."""
+
 _TEXT: Final = """\
 Ordergate is running, with a sandbox OfferGrid behind it: no order here reaches the real one. Place an order:
 
 {curl}
+
+The same line again tells the same order again: a repeat is never a second order.
 
   what tenants can ask   {tenant}/docs
   metrics                {admin}/metrics
@@ -149,7 +153,7 @@ def _welcome(settings: Settings, *, token: str, tenant: str, admin: str, sandbox
 
     curl = (
         f"curl -sS -X POST {tenant}/orders -H 'authorization: Bearer {token}' "
-        f"-H 'content-type: application/json' -w '\\n' -d '{_ORDER}'"
+        f"-H 'content-type: application/json' -w '\\n' -d '{_ORDER.replace('@RUN@', token.split('_')[1])}'"
     )
     admin_token = f"in {ADMIN_TOKEN_FILE}" if settings.admin_api.token is None else "as admin_api.token was set"
     said = _TEXT.format(curl=curl, tenant=tenant, admin=admin, sandbox=sandbox, admin_token=admin_token)

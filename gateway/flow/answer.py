@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
+from msgspec import structs
 
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
@@ -151,6 +152,15 @@ def problem_answer(
         outcome=outcome,
         order_id=order_id,
         headers=(*problem.headers, *retry),
+    )
+
+
+def matched_by_body(answer: Answer) -> Answer:
+    """Says that it was the body by which the order was found: the request had no key."""
+    return structs.replace(
+        answer,
+        outcome="replayed_by_body" if answer.outcome == "replayed" else answer.outcome,
+        headers=(*answer.headers, ("ordergate-matched-by", "body")),
     )
 
 

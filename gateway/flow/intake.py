@@ -2,37 +2,45 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
-from gateway.errors import Draining
 from gateway.flow.answer import Answer
+
+T = TypeVar("T")
 
 
 class Intake:
     """Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.draining = False
 
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def require_open(self) -> None:
-        """Draining, once this instance takes no more orders."""
-        if self.draining:
-            raise Draining("Send the order to another instance, or again in a moment.")
-
     async def run(self, order: Coroutine[Any, Any, Answer]) -> Answer:
         """The order's answer. The order goes on to its end even where whoever waits here is cancelled."""
-        task = asyncio.get_running_loop().create_task(order)
+        return await asyncio.shield(self.start(order))
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Work that draining waits for. Whoever started it may stop waiting; its failure is then nobody's."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen: asyncio would log it with its message, which may quote anything
 
     async def drain(self, within_s: float) -> int:
         """Takes no more, and waits for what is in hand. Returns how many orders did not end in time."""
         self.draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self._tasks:  # an order in hand may start writing its end
+                    await asyncio.wait(self._tasks)
         return len(self._tasks)

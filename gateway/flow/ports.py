@@ -13,10 +13,14 @@ from gateway.core.json_text import JsonObject
 
 
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked request: the tenant is known and active, the body is a valid order."""
+    """A checked request: the tenant is known and active, the body is a valid order.
+
+    `content` is the body's canonical JSON, by which two requests are known to ask for the same.
+    """
 
     tenant: Tenant
     body: JsonObject
+    content: bytes
     idempotency_key: str | None
     request_id: str
     traceparent: str

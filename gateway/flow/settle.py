@@ -8,6 +8,7 @@ from gateway.core.evidence import Evidence
 from gateway.core.outcome import Verdict
 from gateway.errors import LedgerClosed, LedgerError, LedgerStale, LedgerUndecided, UpstreamOrderTaken
 from gateway.flow.answer import attempt_end, settlement_of
+from gateway.flow.intake import Intake
 from gateway.ledger.interface import Claimed, Ledger, Settlement
 
 SETTLE_WITHIN_S: Final = 2.0
@@ -18,22 +19,22 @@ SETTLE_AGAIN_S: Final = 0.5
 
 
 class Settler:
-    """Writes ends into the ledger. What outlasts the tenant's wait goes on beside it."""
+    """Writes ends into the ledger. What outlasts the tenant's wait goes on, and draining waits for it."""
 
-    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, intake: Intake) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._intake = intake
 
     async def settle(
         self, claim: Claimed, evidence: Evidence, verdict: Verdict, *, request_id: str
     ) -> Settlement | None:
         """What was written, durably; None where it could not be in time, which may still come through."""
-        writing = asyncio.ensure_future(self._write(claim, evidence, verdict, request_id))
+        writing = self._intake.start(self._write(claim, evidence, verdict, request_id))
         try:
             async with asyncio.timeout(SETTLE_WITHIN_S):
                 return await asyncio.shield(writing)
         except (LedgerError, TimeoutError):
-            writing.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits any more
             return None
 
     async def _write(self, claim: Claimed, evidence: Evidence, verdict: Verdict, request_id: str) -> Settlement:

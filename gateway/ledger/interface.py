@@ -28,7 +28,11 @@ class Seals(Protocol):
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An intent as it is claimed. `fingerprint` is a keyed digest of the body's value."""
+    """An intent as it is claimed. `fingerprint` is a keyed digest of the body's value.
+
+    `settled_since_ms`: without an idempotency key, an order of the same tenant and body is the same order while it is
+    unsettled, and when it settled at this instant or later.
+    """
 
     order_id: str
     tenant_id: int
@@ -36,6 +40,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     team_id: int
     fingerprint: bytes
     idempotency_key: str | None
+    settled_since_ms: int
     created_ms: int
 
 
@@ -91,17 +96,25 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """The order is this caller's to send, under this id. `version` is what its next change must name."""
+    """The order is this caller's to send, under this id. `version` is what its next change must name.
+
+    `by_body`: it was found by its body, and is tried again.
+    """
 
     order_id: str
     version: int
+    by_body: bool = False
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """The tenant's key names an order already: nothing was written. `same_body`: it asks for the same."""
+    """The tenant's key, or without one the body, names an order already: nothing was written.
+
+    `same_body`: it asks for the same. `by_body`: it was found by its body.
+    """
 
     order: StoredOrder
     same_body: bool
+    by_body: bool
 
 
 Claim = Claimed | Known
@@ -123,8 +136,11 @@ class Ledger(Protocol):
     async def claim(self, order: NewOrder, attempt: AttemptStart) -> Claim:
         """First wins. `Claimed` means that the order stands `in_flight` with this attempt, durably.
 
-        A key's order that is `not_placed` is claimed again under its own id.
+        An order that is there already and `not_placed` is claimed again under its own id.
         """
+
+    async def recall(self, order: NewOrder) -> Known | None:
+        """What `claim` would find there and not send; None where it would send. Only looks."""
 
     async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
         """Closes one attempt and opens the next in one durable step."""

@@ -25,6 +25,7 @@ from gateway.ledger.interface import (
     AttemptStart,
     Claim,
     Claimed,
+    Known,
     NewOrder,
     OrderFilter,
     Seals,
@@ -126,6 +127,9 @@ class SqliteLedger:
 
     async def claim(self, order: NewOrder, attempt: AttemptStart) -> Claim:
         return await self._writer.run(lambda connection: orders.claim(connection, self._seals, order, attempt))
+
+    async def recall(self, order: NewOrder) -> Known | None:
+        return await self._read(lambda: self._reader.look(lambda reader: orders.recall(reader, self._seals, order)))
 
     async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
         return await self._writer.run(lambda connection: orders.next_attempt(connection, claimed, ended, attempt))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import apsw
+from msgspec import structs
 
 from gateway.core.lifecycle import Outcome, may_follow
 from gateway.errors import LedgerStale, UpstreamOrderTaken
@@ -31,13 +32,28 @@ _COLUMNS: Final = """seq, order_id, tenant, outcome, cause, http_status, upstrea
   sealed_idempotency_key, created_ms, settled_ms, sealed_response, sealed_answer, fingerprint, version"""
 
 _BY_KEY: Final = f"SELECT {_COLUMNS} FROM orders WHERE tenant_id = :tenant_id AND key_digest = :key_digest"  # noqa: S608 - constants only
+_BY_BODY: Final = f"""
+SELECT {_COLUMNS} FROM orders
+WHERE tenant_id = :tenant_id AND fingerprint = :fingerprint
+  AND (settled_ms IS NULL OR settled_ms >= :settled_since_ms)
+ORDER BY settled_ms IS NOT NULL, seq DESC LIMIT 1
+"""  # noqa: S608 - constants only
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM orders WHERE order_id = :order_id AND :tenant_id IN (tenant_id, 0)"  # noqa: S608 - constants only
+_NEWEST: Final = "ORDER BY seq DESC LIMIT :limit"
 _PAGE: Final = f"""
 SELECT {_COLUMNS} FROM orders
-WHERE (:tenant_id IS NULL OR tenant_id = :tenant_id) AND (:tenant IS NULL OR tenant = :tenant)
-  AND (:outcome IS NULL OR outcome = :outcome) AND (:before_seq IS NULL OR seq < :before_seq)
-ORDER BY seq DESC LIMIT :limit
+WHERE seq < :before_seq AND (:tenant IS NULL OR tenant = :tenant) AND (:outcome IS NULL OR outcome = :outcome)
+{_NEWEST}
+"""  # noqa: S608 - constants only; for operators, who may wait for a scan
+_PAGE_OF_TENANT: Final = f"""
+SELECT {_COLUMNS} FROM orders WHERE tenant_id = :tenant_id AND seq < :before_seq
+{_NEWEST}
 """  # noqa: S608 - constants only
+_PAGE_OF_TENANT_AND_OUTCOME: Final = f"""
+SELECT {_COLUMNS} FROM orders WHERE tenant_id = :tenant_id AND outcome = :outcome AND seq < :before_seq
+{_NEWEST}
+"""  # noqa: S608 - constants only
+_LAST_SEQ: Final = 2**63 - 1
 _ATTEMPTS: Final = "SELECT started_ms, ended_ms, evidence, status FROM attempts WHERE order_id = ? ORDER BY number"
 
 _CLAIM: Final = """
@@ -84,13 +100,11 @@ SELECT outcome, count(*) FROM orders WHERE outcome IN ('queued', 'in_flight', 'u
 
 def claim(connection: apsw.Connection, seals: Seals, order: NewOrder, attempt: AttemptStart) -> Claim:
     """First wins: see `Ledger.claim`."""
+    row = _same_order(connection, seals, order)
+    if row is not None:
+        return _known(connection, seals, order, row) or _claim_again(connection, order, attempt, row)
     key = None if order.idempotency_key is None else order.idempotency_key.encode()
     digest = None if key is None else key_digest(seals, order.tenant_id, key)
-    row = None
-    if digest is not None:
-        row = connection.execute(_BY_KEY, {"tenant_id": order.tenant_id, "key_digest": digest}).fetchone()
-    if row is not None:
-        return _claim_known(connection, seals, order, attempt, row)
     sealed_key = None if key is None else seals.seal(key, table=TABLE, row=order.order_id, column="idempotency_key")
     connection.execute(_CLAIM, {
         "order_id": order.order_id, "tenant_id": order.tenant_id, "tenant": order.tenant, "team_id": order.team_id,
@@ -100,16 +114,41 @@ def claim(connection: apsw.Connection, seals: Seals, order: NewOrder, attempt: A
     return _open_attempt(connection, Claimed(order_id=order.order_id, version=1), attempt)
 
 
-def _claim_known(
-    connection: apsw.Connection, seals: Seals, order: NewOrder, attempt: AttemptStart, row: Sequence[Any]
-) -> Claim:
-    *_, fingerprint, version = row
+def recall(connection: apsw.Connection, seals: Seals, order: NewOrder) -> Known | None:
+    """What is there already of this order and is not to be sent: see `Ledger.recall`."""
+    row = _same_order(connection, seals, order)
+    return None if row is None else _known(connection, seals, order, row)
+
+
+def _same_order(connection: apsw.Connection, seals: Seals, order: NewOrder) -> Sequence[Any] | None:
+    """The row that the order's key names, or, where it has none, the one that its body does."""
+    if order.idempotency_key is not None:
+        digest = key_digest(seals, order.tenant_id, order.idempotency_key.encode())
+        return connection.execute(_BY_KEY, {"tenant_id": order.tenant_id, "key_digest": digest}).fetchone()
+    values = {
+        "tenant_id": order.tenant_id,
+        "fingerprint": order.fingerprint,
+        "settled_since_ms": order.settled_since_ms,
+    }
+    return connection.execute(_BY_BODY, values).fetchone()
+
+
+def _known(connection: apsw.Connection, seals: Seals, order: NewOrder, row: Sequence[Any]) -> Known | None:
+    """The order that is there, or None where it is `not_placed` and may be tried again."""
     stored = _order_of(connection, seals, row)
-    same_body = fingerprint == order.fingerprint
-    if not same_body or stored.outcome != "not_placed":
-        return Known(order=stored, same_body=same_body)
-    _change(connection, _CLAIM_AGAIN, {"order_id": stored.order_id, "version": version})
-    return _open_attempt(connection, Claimed(order_id=stored.order_id, version=version + 1), attempt)
+    same_body = row[-2] == order.fingerprint
+    if same_body and stored.outcome == "not_placed":
+        return None
+    return Known(order=stored, same_body=same_body, by_body=order.idempotency_key is None)
+
+
+def _claim_again(
+    connection: apsw.Connection, order: NewOrder, attempt: AttemptStart, row: Sequence[Any]
+) -> Claimed:
+    order_id, version = row[1], row[-1]
+    _change(connection, _CLAIM_AGAIN, {"order_id": order_id, "version": version})
+    again = Claimed(order_id=order_id, version=version + 1, by_body=order.idempotency_key is None)
+    return _open_attempt(connection, again, attempt)
 
 
 def key_digest(seals: Seals, tenant_id: int, key: bytes) -> bytes:
@@ -123,7 +162,7 @@ def next_attempt(
     """Closes one attempt and opens the next."""
     _change(connection, _NEXT, {"order_id": claimed.order_id, "version": claimed.version})
     _close_attempt(connection, claimed, ended)
-    return _open_attempt(connection, Claimed(order_id=claimed.order_id, version=claimed.version + 1), attempt)
+    return _open_attempt(connection, structs.replace(claimed, version=claimed.version + 1), attempt)
 
 
 def settle(
@@ -160,10 +199,12 @@ def find(connection: apsw.Connection, seals: Seals, order_id: str, tenant_id: in
 
 
 def page(connection: apsw.Connection, seals: Seals, wanted: OrderFilter) -> list[StoredOrder]:
-    rows = connection.execute(_PAGE, {
-        "tenant_id": wanted.tenant_id, "tenant": wanted.tenant, "outcome": wanted.outcome,
-        "before_seq": wanted.before_seq, "limit": wanted.limit,
-    }).fetchall()  # fmt: skip
+    """A tenant's pages are read off an index, however long the ledger is."""
+    statement = _PAGE
+    if wanted.tenant_id is not None:
+        statement = _PAGE_OF_TENANT if wanted.outcome is None else _PAGE_OF_TENANT_AND_OUTCOME
+    before = _LAST_SEQ if wanted.before_seq is None else wanted.before_seq
+    rows = connection.execute(statement, {**structs.asdict(wanted), "before_seq": before}).fetchall()
     return [_order_of(connection, seals, row) for row in rows]
 
 

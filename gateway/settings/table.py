@@ -131,7 +131,6 @@ EVERY_SETTING: Final[tuple[SettingInfo, ...]] = _read_table()
 NOT_YET: Final[frozenset[str]] = frozenset(
     {info.name for info in EVERY_SETTING if info.section in {"budget", "reconcile"}}
     | {
-        "idempotency.implicit_window_s",
         "idempotency.ttl_s",
         "tenant_api.header_timeout_s",
         "tenant_api.max_connections",

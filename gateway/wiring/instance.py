@@ -149,15 +149,16 @@ def _tenant_app(parts: _Parts, upstream: OfferGrid) -> AsgiApp:
         keys=parts.directory,
         marks=parts.storage.vault,
         admission=admission,
+        intake=parts.intake,
         clock=parts.clock,
         metrics=parts.metrics,
         log=parts.log,
         timeout_s=settings.upstream.timeout_s,
+        implicit_window_s=settings.idempotency.implicit_window_s,
     )
     authenticator = Authenticator(parts.directory, parts.metrics)
     orders = OrderEndpoint(
         flow=flow,
-        intake=parts.intake,
         authenticator=authenticator,
         metrics=parts.metrics,
         clock=parts.clock,

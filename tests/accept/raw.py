@@ -5,13 +5,14 @@ import socket
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 
 from tests.support.stack import an_order
 
 WAIT_S: Final = 30
-BODY: Final = json.dumps(an_order()).encode()
+BODY: Final = json.dumps(an_order(notes="0" * 32)).encode()
 
 
 class RawConnection:
@@ -69,11 +70,16 @@ def request(
     first: str | bytes = "POST /orders HTTP/1.1",
     host: str | bytes | None = "Host: gateway",
     token: str | None = None,
-    body: bytes = BODY,
+    body: bytes | None = None,
     length: bool = True,
     kind: str | None = "application/json",
 ) -> bytes:
-    """One request. `lines` are further header lines; `length` adds the body's content-length."""
+    """One request. `lines` are further header lines; `length` adds the body's content-length.
+
+    Without a `body` it is an order as long as `BODY` and like no other: the same body would be the same order.
+    """
+    if body is None:
+        body = BODY.replace(b"0" * 32, uuid4().hex.encode())
     head: list[str | bytes] = [first]
     head += [host] if host is not None else []
     head += [f"Authorization: Bearer {token}"] if token else []

@@ -4,6 +4,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 
@@ -108,10 +109,11 @@ def test_order_is_not_told_400_where_a_pipelined_ones_body_breaks(world: World) 
     world.sandbox.set_fault("slow", after_s=0.1)
     broken = request(CHUNKED, token=world.stack.token, length=False, body=b"zz\r\n")
     with RawConnection(world.stack.tenant_url) as connection:
-        connection.send(request("Idempotency-Key: broken-pipe", token=world.stack.token) + broken)
+        order = request("Idempotency-Key: broken-pipe", token=world.stack.token)
+        connection.send(order + broken)
         with pytest.raises(EOFError):
             connection.answer()
-    again = exchange(world.stack.tenant_url, request("Idempotency-Key: broken-pipe", token=world.stack.token))
+    again = exchange(world.stack.tenant_url, order)
     assert again.status_code in (201, 409)
     assert len(world.placed) <= 1
 
@@ -157,7 +159,9 @@ def test_a_path_is_itself_or_nothing(world: World, path: str) -> None:
     POST, "POST http://evil.example/orders HTTP/1.1", "POST /orders?base_url=http://evil.example&_method=GET HTTP/1.1",
 ])  # fmt: skip
 def test_no_request_says_where_the_key_goes(world: World, first: str, lines: tuple[str, ...]) -> None:
-    body = json.dumps(an_order(base_url="http://evil.example", api_base="http://evil.example")).encode()
+    body = json.dumps(
+        an_order(base_url="http://evil.example", api_base="http://evil.example", notes=uuid4().hex)
+    ).encode()
     answer = exchange(world.stack.tenant_url, request(*lines, first=first, token=world.stack.token, body=body))
     assert answer.status_code == 201
     assert world.calls[0].header("host") == f"127.0.0.1:{world.sandbox.port}"

@@ -29,7 +29,8 @@ FOREIGN: Final = [
 
 
 def test_none_of_the_tenants_headers_reaches_offergrid(world: World) -> None:
-    answer = exchange(world.stack.tenant_url, request(*FOREIGN, token=world.stack.token))
+    asked = request(*FOREIGN, token=world.stack.token)
+    answer = exchange(world.stack.tenant_url, asked)
     assert answer.status_code == 201
     (call,) = world.calls
     names = [name.lower() for name, _ in call.headers]
@@ -45,7 +46,7 @@ def test_none_of_the_tenants_headers_reaches_offergrid(world: World) -> None:
     assert CANARY.encode() not in raw
     assert world.stack.token.encode() not in raw
     # And what `connection` named was applied all the same.
-    again = exchange(world.stack.tenant_url, request(*FOREIGN, token=world.stack.token))
+    again = exchange(world.stack.tenant_url, asked)
     assert again.headers["idempotent-replayed"] == "true"
 
 

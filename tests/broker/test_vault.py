@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import SealBroken
 from gateway.broker.vault import MasterKey, Purpose, Secret, Vault
 from gateway.clock import SystemClock
-from gateway.errors import BadSettings
+from gateway.errors import BadSettings, SealBroken
 
 CLOCK = SystemClock()
 CANARY = "canary-7f3a-of-a-secret"

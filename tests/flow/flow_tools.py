@@ -17,7 +17,7 @@ from gateway.broker.vault import MasterKey, Secret, Vault
 from gateway.clock import SystemClock
 from gateway.core.directory import Tenant
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
-from gateway.core.json_text import read_object
+from gateway.core.json_text import canonical_json, read_object
 from gateway.flow.answer import Answer
 from gateway.flow.intake import Intake
 from gateway.flow.place_order import OrderFlow
@@ -127,11 +127,12 @@ class Gateway(msgspec.Struct, kw_only=True):
     async def place(
         self, key: str | None = "k", *, body: bytes = BODY, request_id: str = "r-1", tenant: Tenant = TENANT
     ) -> Answer:
-        return await self.intake.run(self.flow.place(self.request(key, body, request_id, tenant), OrderTimes()))
+        return await self.flow.place(self.request(key, body, request_id, tenant), OrderTimes())
 
     def request(self, key: str | None, body: bytes, request_id: str, tenant: Tenant = TENANT) -> OrderRequest:
+        read = read_object(body)
         return OrderRequest(
-            tenant=tenant, body=read_object(body), idempotency_key=key, request_id=request_id,
+            tenant=tenant, body=read, content=canonical_json(read.values()), idempotency_key=key, request_id=request_id,
             traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01", received_ms=1_767_323_045_678,
         )  # fmt: skip
 
@@ -161,6 +162,7 @@ async def a_gateway(
     max_in_flight: int = 10,
     max_waiting: int = 10,
     wait_s: float = 30,
+    implicit_window_s: float = 0,
 ) -> AsyncIterator[Gateway]:
     story: list[str] = []
     ledger = Told(path, VAULT, CLOCK, lambda *_: None)
@@ -170,15 +172,16 @@ async def a_gateway(
     metrics = Metrics(version="0", spec_digest="0")
     upstream = Upstream(story, *lines)
     admission = Admission(max_in_flight=max_in_flight, max_waiting=max_waiting, max_wait_s=wait_s)
+    intake = Intake()
     keys = _Keys({TENANT.team_id: KEY})
     flow = OrderFlow(
         ledger=ledger, ledger_id="ledger-1", upstream=upstream, keys=keys, marks=VAULT, admission=admission,
         clock=CLOCK, metrics=metrics, log=make_log(level="info", style="json", clock=CLOCK, stream=stream),
-        timeout_s=timeout_s,
+        timeout_s=timeout_s, implicit_window_s=implicit_window_s, intake=intake,
     )  # fmt: skip
     gateway = Gateway(
         flow=flow, ledger=ledger, upstream=upstream, story=story, metrics=metrics, admission=admission,
-        intake=Intake(), keys=keys, log=stream, path=path,
+        intake=intake, keys=keys, log=stream, path=path,
     )  # fmt: skip
     try:
         yield gateway

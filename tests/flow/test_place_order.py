@@ -477,7 +477,8 @@ def test_every_end_gives_its_place_back(tmp_path: Path, monkeypatch: pytest.Monk
     async def play() -> None:
         lines: list[Line] = [placed("a"), Sent(reason="timeout"), RuntimeError("x"), answered(400), placed("b")]
         async with a_gateway(tmp_path / "o.db", *lines, max_in_flight=1, max_waiting=0) as gateway:
-            statuses = [(await gateway.place(None)).status for _line in lines]
+            bodies = [BODY.replace(b"1.50", b"%d" % at) for at in range(len(lines))]
+            statuses = [(await gateway.place(None, body=body)).status for body in bodies]
             assert statuses == [201, 504, 500, 400, 201]
 
     asyncio.run(play())

@@ -43,8 +43,16 @@ async def a_ledger(path: Path, commits: Commits | None = None) -> AsyncIterator[
 
 
 def new_order(
-    key: str | None = "k", *, tenant_id: int = 1, body: bytes = b"fingerprint", team_id: int = 1
+    key: str | None = "k",
+    *,
+    tenant_id: int = 1,
+    body: bytes | None = None,
+    team_id: int = 1,
+    settled_since_ms: int = 2**62,
 ) -> NewOrder:
+    """Without a key, and unless a body is given, an order like no other."""
+    if body is None:
+        body = CLOCK.random_bytes(16) if key is None else b"fingerprint"
     return NewOrder(
         order_id=new_uuid7(CLOCK),
         tenant_id=tenant_id,
@@ -52,6 +60,7 @@ def new_order(
         team_id=team_id,
         fingerprint=body,
         idempotency_key=key,
+        settled_since_ms=settled_since_ms,
         created_ms=500,
     )
 

@@ -73,7 +73,7 @@ def test_a_known_key_is_answered_with_its_order(tmp_path: Path, outcome: Outcome
             else:
                 before = await ledger.find(first.order_id, tenant_id=1)
                 assert before is not None
-                assert again == Known(order=before, same_body=body == b"fingerprint")
+                assert again == Known(order=before, same_body=body == b"fingerprint", by_body=False)
                 assert (before.outcome, before.idempotency_key) == (outcome, "k")
                 assert (before.response, before.answer) == (b"response", b"answer")
 
@@ -217,6 +217,5 @@ def test_pages_go_from_new_to_old_and_keep_to_the_filter(tmp_path: Path) -> None
             mine = await ledger.page(OrderFilter(tenant_id=1, outcome="placed"))
             assert [order.upstream_order_id for order in mine] == ["up-6", "up-0"]
             assert {order.tenant for order in await ledger.page(OrderFilter(tenant="tenant-2"))} == {"tenant-2"}
-            assert not await ledger.page(OrderFilter(tenant_id=1, tenant="tenant-2"))
 
     asyncio.run(play())

@@ -7,6 +7,7 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec import structs
 
 from gateway.errors import LedgerError, LedgerOverloaded, UpstreamOrderTaken
 from gateway.ledger import sqlite_writer
@@ -84,7 +85,8 @@ def test_a_job_that_raises_undoes_itself_and_not_its_neighbours(tmp_path: Path) 
                 before = asyncio.ensure_future(claimed(ledger))
                 jobs = [asyncio.ensure_future(ledger._writer.run(job)) for job in (half, refused)]
                 twice = new_order(None)
-                same = [asyncio.ensure_future(ledger.claim(twice, START)) for _ in range(2)]
+                orders = (twice, structs.replace(twice, fingerprint=b"other"))  # one id, two orders
+                same = [asyncio.ensure_future(ledger.claim(order, START)) for order in orders]
                 after = asyncio.ensure_future(claimed(ledger))
             with pytest.raises(ValueError, match="half-way"):
                 await jobs[0]

@@ -72,6 +72,8 @@ CREATE TABLE orders (
 CREATE UNIQUE INDEX one_order_a_key ON orders (tenant_id, key_digest) WHERE key_digest IS NOT NULL;
 CREATE UNIQUE INDEX one_row_an_upstream_order ON orders (team_id, upstream_order_id) WHERE upstream_order_id IS NOT NULL;
 CREATE INDEX orders_of_a_tenant ON orders (tenant_id, seq);
+CREATE INDEX orders_of_a_tenant_by_outcome ON orders (tenant_id, outcome, seq);
+CREATE INDEX orders_by_body ON orders (tenant_id, fingerprint);
 CREATE INDEX unsettled_orders ON orders (outcome, seq) WHERE outcome IN ('queued', 'in_flight', 'unknown');
 
 CREATE TABLE attempts (

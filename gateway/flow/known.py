@@ -1,0 +1,52 @@
+"""Answers about orders that are not sent: those that the ledger knows already, and those that are refused."""
+
+from typing import Final
+
+from gateway.core.lifecycle import Outcome
+from gateway.errors import IdempotencyKeyReused, LedgerUnavailable, OutcomeUnknown, Problem
+from gateway.flow.answer import (
+    RETRY_UNKNOWN_S,
+    Answer,
+    answer_from,
+    in_flight_answer,
+    matched_by_body,
+    problem_answer,
+)
+from gateway.flow.ports import OrderRequest
+from gateway.ledger.interface import Known
+
+RETRY_SOON_S: Final = 1
+
+
+def answer_known(known: Known, request: OrderRequest) -> Answer:
+    """The key, or the body, names an order already. Raises IdempotencyKeyReused where it asks for something else."""
+    stored = known.order
+    if not known.same_body:
+        raise IdempotencyKeyReused("The key belongs to an order with another body. Use a new key.")
+    if stored.outcome in ("in_flight", "queued"):
+        answer = in_flight_answer(stored.order_id, request_id=request.request_id)
+    elif stored.outcome == "unknown" and stored.answer is None:  # its process died before it could say anything
+        problem = OutcomeUnknown("The gateway was cut off while the order was on its way.")
+        answer = refused(problem, request, RETRY_UNKNOWN_S, outcome="unknown", order_id=stored.order_id)
+    else:
+        answer = answer_from(stored, stored.order_id, replayed=stored.outcome != "unknown")
+    return matched_by_body(answer) if known.by_body else answer
+
+
+def refused(
+    problem: Problem,
+    request: OrderRequest,
+    retry_s: int,
+    *,
+    outcome: Outcome = "not_placed",
+    order_id: str | None = None,
+) -> Answer:
+    """A problem about an order. `not_placed` is said only of what the ledger does not know."""
+    return problem_answer(
+        problem, request_id=request.request_id, outcome=outcome, order_id=order_id, retry_s=retry_s
+    )
+
+
+def ledger_unavailable(request: OrderRequest) -> Answer:
+    detail = "This request was not sent. An earlier one with the same key or body stands as it was."
+    return refused(LedgerUnavailable(detail), request, RETRY_SOON_S)
