@@ -5,7 +5,7 @@ The sandbox runs in the same process and event loop as the gateway, so that neit
 
 import asyncio
 import http.client
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import click
@@ -13,13 +13,10 @@ import msgspec
 
 from gateway.cli.output import answer
 from gateway.cli.program import Command, read_settings
-from gateway.cli.sandbox import running_sandbox, stop_signals
+from gateway.cli.sandbox import running_sandbox
 from gateway.errors import OperatorError, StorageUnreachable
 from gateway.settings import Log, Settings, Upstream
 from gateway.settings.rules import is_loopback
-
-if TYPE_CHECKING:
-    from gateway.wiring import Instance
 
 NAME: Final = "demo"
 SANDBOX_KEY: Final = "sandbox-key-demo"
@@ -72,20 +69,25 @@ async def _run(settings: Settings, sandbox_port: int) -> int:
     """Returns the exit status."""
     from gateway.clock import SystemClock
     from gateway.telemetry.logs import make_log
-    from gateway.wiring import running  # the web framework loads slowly; no other command should wait for it
+    from gateway.wiring.instance import (
+        running,  # the web framework loads slowly; no other command should wait for it
+    )
+    from gateway.wiring.stopping import Stopping
 
-    stop = stop_signals()
     async with running_sandbox("127.0.0.1", sandbox_port) as sandbox:
         settings = _for_demo(settings, sandbox.base_url)
         clock = SystemClock()
         log = make_log(level=settings.log.level, style=settings.log.format, clock=clock)
-        async with running(settings, clock, log) as instance:
+        stopping = Stopping(clock, settings.shutdown.drain_s)
+        stopping.listen()
+        async with running(settings, clock, log, stopping) as instance:
             # Not before the ports are ours: the demo that has them must keep its token.
             token = await asyncio.to_thread(_prepare, settings)
             tenant, admin = _url(*instance.tenant_address), _url(*instance.admin_address)
             await _accepted(tenant, token)
             _welcome(settings, token=token, tenant=tenant, admin=admin, sandbox=sandbox.base_url)
-            return await _end(stop, instance)
+            await instance.until_stopped()
+        return StorageUnreachable.exit_code if instance.failed.is_set() else 0
 
 
 def _sandbox_port(settings: Settings) -> int:
@@ -159,16 +161,6 @@ def _welcome(settings: Settings, *, token: str, tenant: str, admin: str, sandbox
     said = _TEXT.format(curl=curl, tenant=tenant, admin=admin, sandbox=sandbox, admin_token=admin_token)
     view: dict[str, Any] = {"tenantUrl": tenant, "adminUrl": admin, "sandboxUrl": sandbox, "token": token}
     answer({**view, "curl": curl}, said)
-
-
-async def _end(stop: asyncio.Event, instance: "Instance") -> int:
-    """Waits for the end; the exit status."""
-    broken = instance.ledger.broken
-    waits = [asyncio.create_task(event.wait()) for event in (stop, broken)]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    return StorageUnreachable.exit_code if broken.is_set() else 0
 
 
 def _url(host: str, port: int) -> str:

@@ -13,6 +13,6 @@ def serve(ctx: click.Context, workers: int) -> None:
     if workers > 1:
         raise click.UsageError("this version runs one worker")
     settings = read_settings()
-    from gateway import wiring  # its web framework takes longer to load than most commands take to run
+    from gateway.wiring import instance  # its web framework takes longer to load than most commands take to run
 
-    ctx.exit(wiring.serve(settings))
+    ctx.exit(instance.serve(settings))

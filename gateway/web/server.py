@@ -1,6 +1,7 @@
 """Uvicorn under the applications: sockets bound beforehand, no signals of its own, and its refusals as problems."""
 
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -11,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway.clock import SystemClock
 from gateway.core.problems import MEDIA_TYPE, document
-from gateway.errors import BadRequest, OperatorError, Problem, UriTooLong
+from gateway.errors import BadRequest, HeaderTooLarge, OperatorError, Problem, UriTooLong
 from gateway.web.context import begin
 from gateway.web.edge import MAX_TARGET_BYTES, AsgiApp
 
@@ -19,7 +20,35 @@ BACKLOG: Final = 2_048
 
 
 class ProblemProtocol(HttpToolsProtocol):
-    """Uvicorn's connection, whose one answer of its own is a problem document as well."""
+    """Uvicorn's connection, whose answers of its own are problem documents, and whose header sections have an end.
+
+    The parser keeps what it reads of a header section: without a limit here one connection could fill the memory.
+    """
+
+    def __init__(self, *args: Any, max_header_bytes: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._max_header_bytes = max_header_bytes
+        self._header_bytes = 0
+        self._in_header = self._began_in_this_read = False
+
+    def data_received(self, data: bytes) -> None:
+        self._began_in_this_read = False
+        super().data_received(data)
+        # A read in which a message began is not counted: it may be the end of the one before, and is short itself.
+        if not self._in_header or self._began_in_this_read or self.transport.is_closing():
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > self._max_header_bytes:
+            self._refuse(HeaderTooLarge(f"The header section may have {self._max_header_bytes} bytes."))
+
+    def on_message_begin(self) -> None:
+        self._in_header = self._began_in_this_read = True
+        self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_header = False
+        super().on_headers_complete()
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -28,12 +57,15 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         del msg  # what the parser says of the bytes helps nobody who sends them
+        self._refuse(BadRequest("This is not a request that can be read in one way."))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Tells the problem and closes, where no answer that is still to come would be taken for it."""
         if self._answers_pending():
             return
-        context = begin([], SystemClock())
-        problem: Problem = BadRequest("This is not a request that can be read in one way.")
         if len(self.url) > MAX_TARGET_BYTES:
             problem = UriTooLong(f"Path and query may have {MAX_TARGET_BYTES} bytes together.")
+        context = begin([], SystemClock())
         body = document(problem, request_id=context.request_id)
         head = (
             f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
@@ -68,10 +100,10 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(app: AsgiApp, *, idle_timeout_s: float, drain_s: float) -> Server:
+def make_server(app: AsgiApp, *, idle_timeout_s: float, max_header_bytes: int) -> Server:
     config = uvicorn.Config(
         app,
-        http=ProblemProtocol,
+        http=functools.partial(ProblemProtocol, max_header_bytes=max_header_bytes),  # type: ignore[arg-type]  # a class but for its name
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -81,7 +113,6 @@ def make_server(app: AsgiApp, *, idle_timeout_s: float, drain_s: float) -> Serve
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=max(1, round(idle_timeout_s)),
-        timeout_graceful_shutdown=max(1, round(drain_s)),
     )
     return Server(config)
 

@@ -1,19 +1,9 @@
-"""The composition root: the only room that names concrete classes. `storage` opens, `instance` runs."""
+"""The composition root: the only room that names concrete classes.
 
-from typing import TYPE_CHECKING, Any
+`storage` and `upstream` open; `instance` runs and `stopping` ends what it runs. `instance` is not imported here: the
+web framework takes longer to load than a command.
+"""
 
 from gateway.wiring.storage import Storage, open_administration, open_orders, open_storage
 
-if TYPE_CHECKING:
-    from gateway.wiring.instance import Instance, running, serve
-
-__all__ = ["Instance", "Storage", "open_administration", "open_orders", "open_storage", "running", "serve"]
-
-
-def __getattr__(name: str) -> Any:
-    """An instance's parts when they are first asked for: the web framework takes longer to load than a command."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from gateway.wiring import instance
-
-    return getattr(instance, name)
+__all__ = ["Storage", "open_administration", "open_orders", "open_storage"]

@@ -35,11 +35,13 @@ from gateway.web.edge import AsgiApp, Edge
 from gateway.web.orders import OrderEndpoint
 from gateway.web.server import address_of, bind, make_server
 from gateway.web.tenant_app import tenant_app
+from gateway.wiring.stopping import Stopping
 from gateway.wiring.storage import Storage, open_storage
 from gateway.wiring.upstream import open_upstream
 
 ADMIN_TOKEN_FILE: Final = Path("var/admin.token")
 EXIT_LEDGER_BROKEN: Final = StorageUnreachable.exit_code
+ADMIN_DRAIN_S: Final = 1.0
 
 
 def serve(settings: Settings) -> int:
@@ -50,23 +52,37 @@ def serve(settings: Settings) -> int:
 async def _serve(settings: Settings) -> int:
     clock = SystemClock()
     log = make_log(level=settings.log.level, style=settings.log.format, clock=clock)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(settings, clock, log) as instance:
+    stopping = Stopping(clock, settings.shutdown.drain_s)
+    stopping.listen()
+    # Not what it is by default, the end: a log's rotation or a closed terminal must cut no order off.
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGHUP, lambda: log.warning("reload", reason="settings are read at start only")
+    )
+    async with running(settings, clock, log, stopping) as instance:
         log.info("ready", version=__version__)
-        broken = await _first(stop, instance.ledger.broken)
+        await instance.until_stopped()
         log.info("draining", count=len(instance.intake))
-        return EXIT_LEDGER_BROKEN if broken is instance.ledger.broken else 0
+    return EXIT_LEDGER_BROKEN if instance.failed.is_set() else 0
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs, for whoever has to stop it or ask it where it listens."""
+    """What runs, for whoever has to stop it or ask it where it listens.
 
-    ledger: SqliteLedger
+    `failed` is set where it cannot go on by itself: the ledger cannot be trusted, or a listener ended.
+    """
+
     intake: Intake
+    stopping: Stopping
+    failed: asyncio.Event
     tenant_address: tuple[str, int]
     admin_address: tuple[str, int]
+
+    async def until_stopped(self) -> None:
+        """Returns when a signal asks to stop, or when the instance has failed."""
+        waits = [asyncio.create_task(event.wait()) for event in (self.stopping.asked, self.failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
 
 class _Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,13 +97,16 @@ class _Parts(msgspec.Struct, frozen=True, kw_only=True):
     directory: Directory
     intake: Intake
     readiness: Readiness
+    stopping: Stopping
+    failed: asyncio.Event
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[Instance]:
+async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping) -> AsyncIterator[Instance]:
     """One instance: ready when the block is entered, drained when it is left."""
     async with AsyncExitStack() as stack:
-        parts = await _open_parts(stack, settings, clock, log)
+        parts = await _open_parts(stack, settings, clock, log, stopping)
+        await stack.enter_async_context(_beside(_fail_with(parts.ledger.broken, parts.failed)))
         upstream = await stack.enter_async_context(open_upstream(settings, clock))
         upkeep = Upkeep(
             ledger=parts.ledger,
@@ -99,17 +118,26 @@ async def running(settings: Settings, clock: Clock, log: Log) -> AsyncIterator[I
         await upkeep.beat()
         await stack.enter_async_context(_beside(upkeep.run()))
         admin = await stack.enter_async_context(_listening(parts, "admin", _admin_app(parts)))
-        stack.push_async_callback(parts.intake.drain, settings.shutdown.drain_s)
+        stack.push_async_callback(lambda: parts.intake.drain(stopping.left_s()))
         tenant = await stack.enter_async_context(_listening(parts, "tenant", _tenant_app(parts, upstream)))
         gc.collect()
         gc.freeze()  # what was made at start stays: collections under load need not look at it
         try:
-            yield Instance(ledger=parts.ledger, intake=parts.intake, tenant_address=tenant, admin_address=admin)
+            yield Instance(
+                intake=parts.intake,
+                stopping=stopping,
+                failed=parts.failed,
+                tenant_address=tenant,
+                admin_address=admin,
+            )
         finally:
+            stopping.begin()
             parts.intake.draining = True
 
 
-async def _open_parts(stack: AsyncExitStack, settings: Settings, clock: Clock, log: Log) -> _Parts:
+async def _open_parts(
+    stack: AsyncExitStack, settings: Settings, clock: Clock, log: Log, stopping: Stopping
+) -> _Parts:
     metrics = Metrics(version=__version__, spec_digest=SPEC_DIGEST)
     storage = stack.enter_context(open_storage(settings, clock))
     ledger = SqliteLedger(storage.path, storage.vault, clock, _commit_watch(metrics, log))
@@ -132,6 +160,8 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, clock: Clock, l
         directory=directory,
         intake=intake,
         readiness=readiness,
+        stopping=stopping,
+        failed=asyncio.Event(),
     )
 
 
@@ -198,16 +228,23 @@ async def _listening(parts: _Parts, listener: str, app: AsgiApp) -> AsyncIterato
         metrics=parts.metrics,
         log=parts.log,
     )
-    drain_s = settings.shutdown.drain_s
-    server = make_server(edge, idle_timeout_s=settings.tenant_api.idle_timeout_s, drain_s=drain_s)
+    server = make_server(
+        edge,
+        idle_timeout_s=settings.tenant_api.idle_timeout_s,
+        max_header_bytes=settings.tenant_api.max_header_bytes,
+    )
     with bind(place.host, place.port, f"{listener}_api") as listening:
         host, port = address_of(listening)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
+        serving.add_done_callback(lambda _: None if server.should_exit else parts.failed.set())
         parts.log.info("listening", listener=listener, host=host, port=port)
         try:
             yield host, port
         finally:
             server.should_exit = True
+            # Nobody waits for an operator's slow page; an order's answer is worth the whole patience.
+            if not await parts.stopping.wait_for(serving, None if listener == "tenant" else ADMIN_DRAIN_S):
+                server.force_exit = True
             await serving
 
 
@@ -222,13 +259,9 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
             await task
 
 
-async def _first(*events: asyncio.Event) -> asyncio.Event:
-    """The first of the events that is set."""
-    waits = {asyncio.create_task(event.wait()): event for event in events}
-    done, others = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for task in others:
-        task.cancel()
-    return next(event for task, event in waits.items() if task in done)
+async def _fail_with(broken: asyncio.Event, failed: asyncio.Event) -> None:
+    await broken.wait()
+    failed.set()
 
 
 def _commit_watch(metrics: Metrics, log: Log) -> Callable[[float, LedgerError | None], None]:

@@ -97,23 +97,20 @@ class Process:
         """The exit status."""
         status = self._process.wait(within_s)
         self._reader.join(within_s)
+        if self._process.stderr is not None:
+            self._process.stderr.close()
         return status
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
-        status = self.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
-        return status
+        return self.wait()
 
     def kill(self) -> None:
         """As a power cut of the process: nothing of it goes on."""
         self._process.kill()
         self.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
 
 
 class Stack(msgspec.Struct, kw_only=True):
