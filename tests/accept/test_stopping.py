@@ -20,9 +20,7 @@ def sandbox() -> Iterator[SandboxThread]:
         yield running
 
 
-def order_in_flight(
-    stack: Stack, sandbox: SandboxThread, **order: Any
-) -> tuple[threading.Thread, list[httpx.Response]]:
+def order_in_flight(stack: Stack, sandbox: SandboxThread) -> tuple[threading.Thread, list[httpx.Response]]:
     """An order that OfferGrid has and does not answer yet."""
     answers: list[httpx.Response] = []
 
