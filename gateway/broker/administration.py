@@ -209,8 +209,10 @@ def _check_metadata(member: str, text: str) -> None:
     if is_reserved(member):
         raise BadUsage(f"{member}: names that begin with 'gateway' are the gateway's own")
     try:
-        alone = len(read_object(f'{{"value":{text}}}'.encode()).members) == 1
-    except (BadRequest, UnicodeEncodeError):
+        # Where it will stand in an order, so that no order is nested too deep by it.
+        (metadata,) = read_object(f'{{"metadata":{{"value":{text}}}}}'.encode()).members
+        alone = len(metadata.value) == 1
+    except (BadRequest, UnicodeEncodeError, ValueError):  # ValueError: it closed the braces around it
         alone = False
     if not alone:
         raise BadUsage(f"{member}: the value is not JSON (a text needs its quotes)")

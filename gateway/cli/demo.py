@@ -14,7 +14,7 @@ import msgspec
 from gateway.cli.output import answer
 from gateway.cli.program import Command, read_settings
 from gateway.cli.sandbox import running_sandbox
-from gateway.errors import OperatorError, StorageUnreachable
+from gateway.errors import OperatorError, Refused, StorageUnreachable
 from gateway.settings import Log, Settings, Upstream
 from gateway.settings.rules import is_loopback
 
@@ -74,6 +74,7 @@ async def _run(settings: Settings, sandbox_port: int) -> int:
     )
     from gateway.wiring.stopping import Stopping
 
+    _refuse_foreign(settings)
     async with running_sandbox("127.0.0.1", sandbox_port) as sandbox:
         settings = _for_demo(settings, sandbox.base_url)
         clock = SystemClock()
@@ -108,6 +109,19 @@ def _for_demo(settings: Settings, sandbox_url: str) -> Settings:
     ]
     log: Log = msgspec.structs.replace(settings.log, **{name: quiet[name] for name in quiet if name not in kept})
     return msgspec.structs.replace(settings, upstream=upstream, log=log)
+
+
+def _refuse_foreign(settings: Settings) -> None:
+    """Real tenants' orders must not go to the sandbox because somebody tried the demo on their ledger."""
+    from gateway.wiring import open_administration
+
+    with open_administration(settings) as admin:
+        foreign = sorted(team.name for team in admin.teams() if team.name != NAME)
+    if foreign:
+        raise Refused(
+            f"{settings.storage.url} has a team {foreign[0]}: the demo needs a ledger of its own"
+            " (ORDERGATE_STORAGE__URL=sqlite:///var/demo.db)"
+        )
 
 
 def _prepare(settings: Settings) -> str:

@@ -33,6 +33,9 @@ RETRY_UNKNOWN_S: Final = 5
 RETRY_CREDENTIALS_S: Final = 60
 """A key is mended by people."""
 
+MAX_STATUS_CHARS: Final = 64
+"""OfferGrid's longest order status has 21. What is longer is none, and would lie in the ledger unsealed."""
+
 _DETAILS: Final[Mapping[Cause, str]] = {
     "placed": "",
     "rejected": "OfferGrid refused the order; its answer is in `upstream`.",
@@ -78,7 +81,8 @@ def settlement_of(verdict: Verdict, evidence: Evidence, *, order_id: str, reques
         response, value = evidence.body, parsed(evidence.body)
         upstream = (evidence.status, upstream_body(response, is_json=value is not UNREADABLE))
         seen = value.get("status") if isinstance(value, dict) and problem is None else None
-        upstream_status = seen if isinstance(seen, str) and is_text(seen) else None
+        if isinstance(seen, str) and len(seen) <= MAX_STATUS_CHARS and is_text(seen):
+            upstream_status = seen
     about = AboutOrder(
         outcome=verdict.outcome, retryable=verdict.outcome != "rejected", order_id=order_id, upstream=upstream
     )

@@ -122,6 +122,8 @@ class Edge:
         ]
 
     def _done(self, scope: Scope, context: RequestContext, status: int) -> None:
+        if not status:  # whoever asked was gone before the request was whole
+            return
         method = scope["method"] if scope["method"] in _METHODS else OTHER_METHOD
         route = context.route or NO_ROUTE
         seconds = self._clock.monotonic() - context.began

@@ -147,3 +147,11 @@ def test_demo_as_json_is_one_value(program: Program) -> None:
         assert second.status == 5
         assert curl(value["curl"])[0] == 201, "a demo that cannot start must leave this one its token"
         assert end(process, signal.SIGTERM) == (0, "")
+
+
+def test_demo_keeps_away_from_a_ledger_that_has_other_teams(program: Program) -> None:
+    with program.administration() as admin:
+        admin.add_team("reseller")
+    refused = program("demo", "--sandbox-port", "0")
+    assert refused.status == 4
+    assert "has a team reseller" in refused.err
