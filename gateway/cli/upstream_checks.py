@@ -6,8 +6,6 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
-
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.cli.checks import FAILED, UNREACHABLE, Check
 from gateway.clock import Clock
@@ -42,14 +40,12 @@ async def check_keys(
     settings: Settings, clock: Clock, keys: Mapping[str, LentKey | KeyUnreadable | None]
 ) -> list[Check]:
     """A harmless read with each team's active key. `keys` by team."""
-    # The read is a list of orders, which may be longer than an answer to one order.
-    upstream = msgspec.structs.replace(settings.upstream, max_response_bytes=settings.upstream.max_listing_bytes)
     found = []
-    async with open_upstream(msgspec.structs.replace(settings, upstream=upstream), clock) as offergrid:
+    async with open_upstream(settings, clock) as offergrid:
         for team, key in keys.items():
             if isinstance(key, LentKey):
-                deadline = clock.monotonic() + upstream.timeout_s
-                found.append(_judge(team, key, await offergrid.probe(key=key.secret, deadline=deadline)))
+                deadline = clock.monotonic() + settings.upstream.timeout_s
+                found.append(_judge(team, key, await offergrid.list_orders(key=key.secret, deadline=deadline)))
             else:
                 found.append(_keyless(team, key))
     return found

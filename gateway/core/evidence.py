@@ -34,13 +34,15 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True, tag="sent"):
 class Answered(msgspec.Struct, frozen=True, kw_only=True, tag="answered"):
     """A whole response: the framing was complete, the size within the limit, no content coding on it.
 
-    `retry_after` is the raw header value, or None where there was none.
+    `retry_after` and `link` are the raw header values, or None where there were none; several Link headers are
+    joined by ", ", which means the same.
     """
 
     status: int
     body: bytes
     content_type: str = ""
     retry_after: str | None = None
+    link: str | None = None
 
 
 Evidence = NotSent | Sent | Answered

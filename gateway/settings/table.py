@@ -136,6 +136,5 @@ NOT_YET: Final[frozenset[str]] = frozenset(
         "tenant_api.max_connections",
         "upstream.breaker_failures",
         "upstream.breaker_open_s",
-        "upstream.max_listing_bytes",
     }
 )

@@ -23,8 +23,7 @@ class UpstreamConnection(asyncio.Protocol):
     `on_lost` is called once, when the connection is gone. `idle_since` (monotonic seconds) is the free list's own.
     """
 
-    def __init__(self, max_response_bytes: int, on_lost: Callable[["UpstreamConnection"], None]) -> None:
-        self._max_response_bytes = max_response_bytes
+    def __init__(self, on_lost: Callable[["UpstreamConnection"], None]) -> None:
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._poll: select.poll | None = None
@@ -55,12 +54,15 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether it is worth keeping for another request, as far as the event loop has seen."""
         return not (self._spoiled or self.lost)
 
-    def begin(self, request: bytes) -> None:
-        """Hand one whole request to the kernel. From here on the attempt is `sent`, whatever happens."""
+    def begin(self, request: bytes, max_body_bytes: int) -> None:
+        """Hand one whole request to the kernel. From here on the attempt is `sent`, whatever happens.
+
+        A response to it with a longer body than that is broken.
+        """
         if self._transport is None or self._answer is not None:
             raise RuntimeError("a request was begun on a connection that cannot take one")
         self.used = True
-        self._reader = ResponseReader(self._max_response_bytes)
+        self._reader = ResponseReader(max_body_bytes)
         self._answer = asyncio.get_running_loop().create_future()
         try:
             self._transport.write(request)

@@ -16,14 +16,16 @@ __all__ = ["SPEC_DIGEST", "OfferGrid"]
 class OfferGrid:
     """OfferGrid behind any httpx transport. No call raises anything but a cancellation.
 
-    `base_url` may have a path, which goes before each operation's own.
+    `base_url` may have a path, which goes before each operation's own. A list of orders may be `max_listing_bytes`
+    long; every other answer is limited by the transport's own options.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, base_url: str) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, base_url: str, *, max_listing_bytes: int) -> None:
         self._transport = transport
+        self._max_listing_bytes = max_listing_bytes
         base = base_url.rstrip("/")
         self._place_url = httpx.URL(base + PLACE.path)
-        self._probe_url = httpx.URL(base + LIST.path)
+        self._list_url = httpx.URL(base + LIST.path)
         common = {
             "host": self._place_url.netloc.decode("ascii"),
             "user-agent": f"ordergate/{__version__}",
@@ -54,12 +56,19 @@ class OfferGrid:
         )
         return await self._attempt(request)
 
-    async def probe(self, *, key: RevealsKey, deadline: float) -> Evidence:
-        """A harmless read with that key: whether OfferGrid can be reached and takes the key."""
-        extensions = {"ordergate.deadline": deadline, "ordergate.key": key}
+    async def list_orders(self, *, key: RevealsKey, deadline: float) -> Evidence:
+        """The orders of the key's team, one attempt: a harmless read. `deadline` is monotonic.
+
+        What comes back whole is not looked into: it may be one page of many, or no list at all.
+        """
+        extensions = {
+            "ordergate.deadline": deadline,
+            "ordergate.key": key,
+            "ordergate.max_response_bytes": self._max_listing_bytes,
+        }
         stream = httpx.ByteStream(b"")
         request = httpx.Request(
-            LIST.method, self._probe_url, headers=self._read_headers, stream=stream, extensions=extensions
+            LIST.method, self._list_url, headers=self._read_headers, stream=stream, extensions=extensions
         )
         return await self._attempt(request)
 
@@ -77,7 +86,9 @@ class OfferGrid:
             return failure.evidence
         except Exception as error:  # noqa: BLE001 - a foreign transport may raise anything, and may have sent it all
             return Sent(reason="broken", detail=type(error).__name__)
-        headers = {name.lower(): value.decode("latin-1") for name, value in response.headers.raw}
+        lines = [(name.lower(), value.decode("latin-1")) for name, value in response.headers.raw]
+        headers = dict(lines)
+        links = [value for name, value in lines if name == b"link"]
         if headers.get(b"content-encoding", "").strip().lower() not in ("", "identity"):
             return Sent(reason="broken", detail="encoded")
         return Answered(
@@ -85,4 +96,5 @@ class OfferGrid:
             body=body,
             content_type=headers.get(b"content-type", ""),
             retry_after=headers.get(b"retry-after"),
+            link=", ".join(links) if links else None,
         )

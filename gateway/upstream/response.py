@@ -10,6 +10,8 @@ than one reading in a few places, and each of those is refused here:
 - a second response behind the first one, which it would report as if it had been asked for.
 """
 
+import io
+
 import httptools
 import msgspec
 
@@ -50,6 +52,7 @@ class ResponseReader:
 
     __slots__ = (
         "_body",
+        "_body_bytes",
         "_checked",
         "_chunked",
         "_complete",
@@ -76,7 +79,9 @@ class ResponseReader:
         self._head = bytearray()
         self._headers: list[tuple[bytes, bytes]] = []
         self._trailers = 0
-        self._body = bytearray()
+        # Unlike an array of bytes, a large body is not copied once more at the end.
+        self._body = io.BytesIO()
+        self._body_bytes = 0
         self._received = 0
         self._tail = b""
         self._status = 0
@@ -123,7 +128,7 @@ class ResponseReader:
         return RawResponse(
             status=self._status,
             headers=self._headers,
-            body=bytes(self._body),
+            body=self._body.getvalue(),
             head=bytes(self._head),
             reusable=self._persistent and not self._leftover and not self._until_eof,
         )
@@ -157,9 +162,10 @@ class ResponseReader:
                 self._refuse("too many interim responses")
 
     def on_body(self, body: bytes) -> None:
-        if len(self._body) + len(body) > self._max_body_bytes:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._max_body_bytes:
             self._refuse("larger than allowed")
-        self._body += body
+        self._body.write(body)
 
     def on_message_complete(self) -> None:
         if self._headers_done:
@@ -225,7 +231,7 @@ class ResponseReader:
         if self._chunked:
             exact = self._tail.endswith(_END_OF_HEAD) and self._tail[:1] not in (b"\r", b"\n")
         else:
-            exact = self._received == len(self._head) + len(self._body)
+            exact = self._received == len(self._head) + self._body_bytes
         self._leftover = self._leftover or not exact
         # The parser holds this object's methods: without this each response would be a cycle for the collector.
         self._parser = None

@@ -5,9 +5,11 @@ upstream key, directly before the bytes are written, and takes it out of everyth
 
 What a request's `extensions` say:
 
-- `ordergate.deadline` (float, required): the monotonic instant that bounds the whole attempt, connecting included;
+- `ordergate.deadline` (float, required): the monotonic instant that bounds the whole attempt, from connecting to the
+  last byte of the response;
 - `ordergate.key` (`RevealsKey`, required): the key to send;
-- `ordergate.may_send` (`Callable[[], bool]`): asked directly before the first byte. False: nothing is sent.
+- `ordergate.may_send` (`Callable[[], bool]`): asked directly before the first byte. False: nothing is sent;
+- `ordergate.max_response_bytes` (int): a longer body is broken. Else `TransportOptions.max_response_bytes` holds.
 
 A response has `ordergate.reused` (bool) in its `extensions`: whether the connection had carried a request before.
 """
@@ -24,7 +26,7 @@ from gateway.clock import Clock
 from gateway.upstream.connection import UpstreamConnection
 from gateway.upstream.dialing import dial
 from gateway.upstream.failure import AttemptFailed, not_sent
-from gateway.upstream.masking import holds_escape_or, mask
+from gateway.upstream.masking import holds_escape_or, mask, mask_in_turns
 from gateway.upstream.response import RawResponse
 from generated.operations import PLACE
 
@@ -50,7 +52,8 @@ class TransportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the transport needs to know of the settings.
 
     `base_url` may have a path, which the transport does not look at. `ssl_context` is required for https and unused
-    for http. `key_header` is the header that carries the upstream key.
+    for http. `key_header` is the header that carries the upstream key. `max_response_bytes` is of a body, where the
+    request does not say otherwise.
     """
 
     base_url: str
@@ -60,6 +63,15 @@ class TransportOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_idle_connections: int
     ssl_context: ssl.SSLContext | None = None
     key_header: str = PLACE.key_header
+
+
+class _Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request's extensions say."""
+
+    deadline: float
+    key: RevealsKey
+    may_send: Callable[[], bool]
+    max_response_bytes: int
 
 
 class UpstreamTransport(httpx.AsyncBaseTransport):
@@ -85,17 +97,17 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One attempt. The response is whole and its key is masked; anything else is `AttemptFailed`."""
-        deadline, key, may_send = self._terms(request)
+        terms = self._terms(request)
         body = await request.aread()
-        connection, reused = await self._connection(deadline)
-        refusal = self._write(connection, request, body, key, deadline, may_send)
+        connection, reused = await self._connection(terms.deadline)
+        refusal = self._write(connection, request, body, terms)
         if refusal is not None:
             self._release(connection)
             raise refusal
-        raw = await connection.finish(deadline - self._clock.monotonic())
+        raw = await connection.finish(terms.deadline - self._clock.monotonic())
         connection.idle_since = self._clock.monotonic()
         self._release(connection)
-        return self._response(raw, key, reused=reused)
+        return await self._response(raw, terms.key, reused=reused)
 
     async def aclose(self) -> None:
         """Close every connection, those with an attempt under way too, and wait until their sockets are closed."""
@@ -111,15 +123,20 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
 
     # -- before the write
 
-    def _terms(self, request: httpx.Request) -> tuple[float, RevealsKey, Callable[[], bool]]:
+    def _terms(self, request: httpx.Request) -> _Terms:
         extensions = request.extensions
         url = request.url
         if (url.raw_scheme, url.raw_host, url.port) != self._origin:
             raise not_sent("defect", "the request is for another origin")
         if "ordergate.deadline" not in extensions or "ordergate.key" not in extensions:
             raise not_sent("defect", "the request has no deadline or no key")
-        may_send = cast(Callable[[], bool], extensions.get("ordergate.may_send", _always))
-        return float(extensions["ordergate.deadline"]), cast(RevealsKey, extensions["ordergate.key"]), may_send
+        limit = extensions.get("ordergate.max_response_bytes", self._options.max_response_bytes)
+        return _Terms(
+            deadline=float(extensions["ordergate.deadline"]),
+            key=cast(RevealsKey, extensions["ordergate.key"]),
+            may_send=cast(Callable[[], bool], extensions.get("ordergate.may_send", _always)),
+            max_response_bytes=int(limit),
+        )
 
     async def _connection(self, deadline: float) -> tuple[UpstreamConnection, bool]:
         """An idle connection that is still good, the one used last first; else a new one. And whether it is old."""
@@ -141,7 +158,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         timeout_s = min(self._options.connect_timeout_s, deadline - self._clock.monotonic())
         if timeout_s <= 0:
             raise not_sent("too_late", "the deadline had passed before connecting")
-        connection = UpstreamConnection(self._options.max_response_bytes, self._forget)
+        connection = UpstreamConnection(self._forget)
         await dial(connection, self._host, self._port, self._tls, timeout_s)
         connection.idle_since = self._clock.monotonic()
         if not connection.lost:
@@ -151,27 +168,21 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         return connection
 
     def _write(
-        self,
-        connection: UpstreamConnection,
-        request: httpx.Request,
-        body: bytes,
-        key: RevealsKey,
-        deadline: float,
-        may_send: Callable[[], bool],
+        self, connection: UpstreamConnection, request: httpx.Request, body: bytes, terms: _Terms
     ) -> AttemptFailed | None:
         """Write the request, or return why not a byte of it was written.
 
         Nothing is raised here, so that no traceback leads through a frame that holds the key.
         """
         try:
-            head = self._head(request, len(body), key)
+            head = self._head(request, len(body), terms.key)
         except Exception as error:  # noqa: BLE001 - a key that cannot be opened, whatever the reason, is not sent
             return not_sent("defect", f"the request cannot be written: {type(error).__name__}")
         if head is None:
             return not_sent("defect", "a header or the key cannot be written as HTTP")
-        refusal = self._refusal(deadline, may_send)
+        refusal = self._refusal(terms.deadline, terms.may_send)
         if refusal is None:
-            connection.begin(head + body)
+            connection.begin(head + body, terms.max_response_bytes)
         return refusal
 
     def _refusal(self, deadline: float, may_send: Callable[[], bool]) -> AttemptFailed | None:
@@ -204,7 +215,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
 
     # -- after the response
 
-    def _response(self, raw: RawResponse, key: RevealsKey, *, reused: bool) -> httpx.Response:
+    async def _response(self, raw: RawResponse, key: RevealsKey, *, reused: bool) -> httpx.Response:
         secret = key.reveal().encode("ascii")
         headers = raw.headers
         if holds_escape_or(raw.head, secret):
@@ -212,7 +223,7 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         return httpx.Response(
             raw.status,
             headers=headers,
-            stream=httpx.ByteStream(mask(raw.body, secret)),
+            stream=httpx.ByteStream(await mask_in_turns(raw.body, secret)),
             extensions={"ordergate.reused": reused},
         )
 

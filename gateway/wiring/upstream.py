@@ -24,6 +24,6 @@ async def open_upstream(settings: Settings, clock: Clock) -> AsyncIterator[Offer
     )
     transport = UpstreamTransport(options, clock)
     try:
-        yield OfferGrid(transport, upstream.base_url)
+        yield OfferGrid(transport, upstream.base_url, max_listing_bytes=upstream.max_listing_bytes)
     finally:
         await transport.aclose()

@@ -42,18 +42,6 @@ def test_order_goes_out_in_these_bytes() -> None:
     run(main())
 
 
-def test_probe_is_a_read_with_the_key() -> None:
-    async def main() -> None:
-        async with against(answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]")) as (sender, server):
-            found = await sender.offergrid.probe(key=PlainKey(), deadline=sender.clock.monotonic() + 10)
-            assert found == Answered(status=200, body=b"[]")
-            assert server.received.startswith(b"GET /reseller/orders HTTP/1.1\r\n")
-            assert b"x-api-key: " + KEY.encode() in server.received
-            assert server.received.endswith(b"content-length: 0\r\n\r\n")
-
-    run(main())
-
-
 def test_request_cannot_bring_a_key_or_framing_of_its_own() -> None:
     async def main() -> None:
         async with against(answering(OK, then="serve")) as (sender, server):
@@ -222,7 +210,7 @@ def test_no_error_shows_the_key(name: str) -> None:
 
 
 def foreign(transport: httpx.AsyncBaseTransport) -> Evidence:
-    grid = OfferGrid(transport, "http://offergrid.example")
+    grid = OfferGrid(transport, "http://offergrid.example", max_listing_bytes=1000)
 
     async def main() -> Evidence:
         return await grid.place(

@@ -195,6 +195,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout_s: float = 5
     keepalive_idle_s: float = 60
     max_response_bytes: int = 1_000_000
+    max_listing_bytes: int = 4_000_000
     max_idle_connections: int = 8
     timeout_s: float = 10
     ssl_context: ssl.SSLContext | None = None
@@ -218,7 +219,7 @@ class Sender:
             ),
             self.clock,
         )
-        self.offergrid = OfferGrid(self.transport, self.base_url)
+        self.offergrid = OfferGrid(self.transport, self.base_url, max_listing_bytes=settings.max_listing_bytes)
 
     async def place(
         self,
@@ -238,6 +239,10 @@ class Sender:
             deadline=deadline,
             may_send=may_send,
         )
+
+    async def list_orders(self, *, timeout_s: float | None = None) -> Evidence:
+        deadline = self.clock.monotonic() + (self.settings.timeout_s if timeout_s is None else timeout_s)
+        return await self.offergrid.list_orders(key=PlainKey(), deadline=deadline)
 
 
 @contextlib.asynccontextmanager
