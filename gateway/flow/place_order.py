@@ -13,7 +13,8 @@
 What a crash leaves behind:
 
     died before 3   nothing: the tenant has no answer, OfferGrid no order
-    between 3 and 7 the row says `in_flight`: the next start makes it `unknown`, for nobody saw whether it was sent
+    between 3 and 7 the row says `in_flight`: the next start makes it `unknown`, for nobody saw whether it was sent, and
+                    flow/reconcile.py looks for it at OfferGrid
     after 7         the answer is in the ledger, and the same order gets it again
 
 Until there is a row, `not_placed` is said only of orders that the ledger does not know.

@@ -120,6 +120,26 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 Claim = Claimed | Known
 
 
+class UnknownOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that OfferGrid may or may not have. `http_status`: what its tenant was told, if anything."""
+
+    order_id: str
+    team_id: int
+    team: str
+    version: int
+    created_ms: int
+    http_status: int | None
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """An unknown order as OfferGrid lists it: `text` is its JSON there, byte for byte."""
+
+    upstream_order_id: str
+    upstream_status: str | None
+    text: bytes
+    settled_ms: int
+
+
 class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Newest first. `tenant_id` None means all tenants; `before_seq` continues an earlier page."""
 

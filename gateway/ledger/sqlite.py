@@ -20,17 +20,20 @@ from gateway.core.directory import DirectoryRows
 from gateway.core.lifecycle import Outcome
 from gateway.errors import LedgerClosed, LedgerError, StorageUnreachable
 from gateway.ledger import sqlite_orders as orders
+from gateway.ledger import sqlite_reconcile as reconcile
 from gateway.ledger.interface import (
     AttemptEnd,
     AttemptStart,
     Claim,
     Claimed,
+    Found,
     Known,
     NewOrder,
     OrderFilter,
     Seals,
     Settlement,
     StoredOrder,
+    UnknownOrder,
 )
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect
@@ -154,6 +157,14 @@ class SqliteLedger:
         if not await asyncio.to_thread(self._owner.intact):
             self._writer.distrust()
             raise LedgerClosed("the ledger's files were removed or replaced")
+
+    async def unknown(self) -> Sequence[UnknownOrder]:
+        """The orders that nobody is sure of, the oldest first."""
+        return await self._read(lambda: self._reader.look(reconcile.unknown))
+
+    async def settle_found(self, order: UnknownOrder, found: Found) -> None:
+        """Writes that OfferGrid has an unknown order. LedgerStale where it is not unknown any more."""
+        await self._writer.run(lambda connection: reconcile.settle_found(connection, self._seals, order, found))
 
     async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
         return await self._read(lambda: self._reader.find(order_id, tenant_id=tenant_id))

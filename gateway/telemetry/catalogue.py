@@ -18,6 +18,7 @@ ATTEMPT_RESULTS: Final = ("2xx", "4xx", "429", "5xx", "timeout", "connect_error"
 ERROR_REASONS: Final = ("timeout", "broken", "connect_error", "5xx")
 RESEND_REASONS: Final = ("not_sent", "throttled")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "wrong_secret", "revoked", "expired")
+RECONCILE_RESULTS: Final = ("found", "nothing", "failed", "unreadable", "no_key")
 OPERATIONS: Final = ("place", "list", "show", "cancel")
 
 # Three a decade, from less than the gateway's own part to the longest that an order can take.
@@ -135,6 +136,31 @@ UNSETTLED: Final = Metric(
     help="Orders in the ledger that are in_flight, unknown or queued.",
     question="How many orders is nobody sure of?",
 )
+OLDEST_UNKNOWN: Final = Metric(
+    name="ordergate_oldest_unknown_timestamp_seconds",
+    kind="gauge",
+    help="When the oldest unknown order was received, in seconds since 1970; 0 where there is none.",
+    question="How long has nobody been sure of an order?",
+)
+RECONCILIATIONS: Final = Metric(
+    name="ordergate_reconciliations_total",
+    kind="counter",
+    labels=("result",),
+    help="Looks at a team's listing for its unknown orders, by what came of them.",
+    question="Are unknown orders being cleared up?",
+)
+DUPLICATES: Final = Metric(
+    name="ordergate_duplicates_total",
+    kind="counter",
+    help="Orders that OfferGrid lists more often than once.",
+    question="Was an order placed twice?",
+)
+FALSE_TIMEOUTS: Final = Metric(
+    name="ordergate_false_timeouts_total",
+    kind="counter",
+    help="Orders told as 504 that OfferGrid turned out to have.",
+    question="Is upstream.timeout_s too short?",
+)
 AUTH_FAILURES: Final = Metric(
     name="ordergate_auth_failures_total",
     kind="counter",
@@ -153,5 +179,6 @@ BUILD_INFO: Final = Metric(
 CATALOGUE: Final[tuple[Metric, ...]] = (
     HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ORDERS, ORDER_DURATION, OVERHEAD, ATTEMPT_DURATION,
     UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, ADMISSION_WAIT, LEDGER_COMMIT, LEDGER_ERRORS, UNSETTLED,
+    OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, FALSE_TIMEOUTS,
     AUTH_FAILURES, BUILD_INFO,
 )  # fmt: skip

@@ -53,6 +53,10 @@ class Metrics:
         self._commit = self._histogram(known.LEDGER_COMMIT)
         self._ledger_errors = self._counter(known.LEDGER_ERRORS)
         self._unsettled = self._gauge(known.UNSETTLED)
+        self._oldest_unknown = self._gauge(known.OLDEST_UNKNOWN)
+        self._reconciliations = self._counter(known.RECONCILIATIONS)
+        self._duplicates = self._counter(known.DUPLICATES)
+        self._false_timeouts = self._counter(known.FALSE_TIMEOUTS)
         self._auth_failures = self._counter(known.AUTH_FAILURES)
         self._gauge(known.BUILD_INFO).labels(version, spec_digest).set(1)
         self._tenants: dict[str, _OfTenant] = {}
@@ -118,6 +122,22 @@ class Metrics:
         for outcome, count in counts.items():
             self._unsettled.labels(outcome).set(count)
 
+    def oldest_unknown(self, received_ms: int | None) -> None:
+        self._oldest_unknown.set((received_ms or 0) / 1000)
+
+    def reconciled(self, result: str) -> None:
+        """One look at a team's listing."""
+        self._reconciliations.labels(result).inc()
+
+    def found(self, *, after_timeout: bool) -> None:
+        """An unknown order turned out to be placed; `after_timeout`: its tenant had been told 504."""
+        if after_timeout:
+            self._false_timeouts.inc()
+
+    def duplicates(self, count: int) -> None:
+        """So many orders more than one stand in OfferGrid's listing for one order of ours."""
+        self._duplicates.inc(count)
+
     def auth_failure(self, reason: str) -> None:
         self._auth_failures.labels(reason).inc()
 
@@ -155,6 +175,8 @@ class Metrics:
                 self._attempts.labels(operation, result)
         for reason in known.RESEND_REASONS:
             self._resends.labels(reason)
+        for result in known.RECONCILE_RESULTS:
+            self._reconciliations.labels(result)
         for reason in known.AUTH_REASONS:
             self._auth_failures.labels(reason)
         for listener in ("tenant", "admin"):

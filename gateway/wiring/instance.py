@@ -23,6 +23,7 @@ from gateway.clock import Clock, SystemClock
 from gateway.errors import LedgerError, StorageUnreachable
 from gateway.flow.intake import Intake
 from gateway.flow.place_order import OrderFlow
+from gateway.flow.reconcile import Reconciler
 from gateway.flow.upkeep import Readiness, Upkeep
 from gateway.ledger.sqlite import SqliteLedger
 from gateway.settings import Settings
@@ -117,6 +118,7 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
         )
         await upkeep.beat()
         await stack.enter_async_context(_beside(upkeep.run()))
+        await stack.enter_async_context(_beside(_reconciler(parts, upstream).run()))
         admin = await stack.enter_async_context(_listening(parts, "admin", _admin_app(parts)))
         stack.push_async_callback(lambda: parts.intake.drain(stopping.left_s()))
         tenant = await stack.enter_async_context(_listening(parts, "tenant", _tenant_app(parts, upstream)))
@@ -162,6 +164,19 @@ async def _open_parts(
         readiness=readiness,
         stopping=stopping,
         failed=asyncio.Event(),
+    )
+
+
+def _reconciler(parts: _Parts, upstream: OfferGrid) -> Reconciler:
+    return Reconciler(
+        ledger=parts.ledger,
+        upstream=upstream,
+        keys=parts.directory,
+        clock=parts.clock,
+        metrics=parts.metrics,
+        log=parts.log,
+        interval_s=parts.settings.reconcile.interval_s,
+        per_minute=parts.settings.budget.reserved_per_minute,
     )
 
 
