@@ -28,7 +28,7 @@ def tenant() -> None:
 @click.option(
     "--implicit-window-s",
     type=click.IntRange(0, 86_400),
-    help="How long the same body without a key is the same order, in seconds; 0 is off. Not acted on yet.",
+    help="How long the same body without a key is the same order, in seconds; 0 is off.",
 )
 def add(
     name: str,
