@@ -96,7 +96,7 @@ class TenantApi(Section, frozen=True, kw_only=True):
     body_timeout_s: Annotated[float, _seconds("From the header's end to the body's end; then 408.")] = 10.0
     idle_timeout_s: Annotated[float, _seconds("How long a connection may stay open without a request.")] = 60.0
     max_connections: Annotated[
-        int, _count("Further connections wait in the kernel's queue.", unit="connections", least=1)
+        int, _count("Past it the idlest is closed; where none is idle, 503.", unit="connections", least=1)
     ] = 2_000
 
 

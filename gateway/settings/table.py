@@ -133,8 +133,6 @@ NOT_YET: Final[frozenset[str]] = frozenset(
     - {"budget.reserved_per_minute", "reconcile.interval_s"}
     | {
         "idempotency.ttl_s",
-        "tenant_api.header_timeout_s",
-        "tenant_api.max_connections",
         "upstream.breaker_failures",
         "upstream.breaker_open_s",
     }

@@ -7,12 +7,12 @@ wrong further in leaves here as a problem document.
 
 import re
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from gateway.clock import Clock
 from gateway.core.problems import MEDIA_TYPE, document
 from gateway.errors import (
-    BadRequest,
     ExpectationFailed,
     HeaderTooLarge,
     InternalError,
@@ -23,6 +23,7 @@ from gateway.errors import (
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 from gateway.web.context import RequestContext, Scope, begin
+from gateway.web.framing import require_one_reading
 
 MAX_TARGET_BYTES: Final = 4_096
 """Path and query. The longest that a caller needs is a page of orders: some hundred bytes."""
@@ -30,10 +31,8 @@ MAX_TARGET_BYTES: Final = 4_096
 # One spelling a path: no escapes, no empty or dot segments, no trailing slash. Anything else matches no route here,
 # so that no two readers of a path can disagree about it.
 _PLAIN_PATH: Final = re.compile(rb"/|(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
-_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::\d{0,5})?", re.ASCII)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 NO_ROUTE: Final = "_none"
-CLOSE: Final = (("connection", "close"),)
 OTHER_METHOD: Final = "_other"
 
 Receive = Callable[[], Awaitable[Any]]
@@ -86,7 +85,33 @@ class Edge:
                 self._log.exception("defect", where=self._listener, request_id=context.request_id)
                 if not answered:
                     await send_problem(InternalError("This is the gateway's fault."), context, send_with_ids)
-        self._done(scope, context, answered)
+        self._done(scope["method"], context, answered)
+
+    def refusal(self, problem: Problem, began: float | None = None) -> bytes:
+        """The answer, as bytes that end the connection, to what could not be read as a request; it is counted.
+
+        `began`: when its first byte came, monotonic.
+        """
+        context = begin([], self._clock)
+        if began is not None:
+            context.began = began
+        body = document(problem, request_id=context.request_id)
+        extra = "".join(f"{name}: {value}\r\n" for name, value in problem.headers)
+        head = (
+            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\ncache-control: no-store\r\n"
+            f"x-content-type-options: nosniff\r\nx-request-id: {context.request_id}\r\n"
+            f"traceparent: {context.traceparent}\r\nserver-timing: gateway;dur=0, upstream;dur=0\r\n"
+            f"{extra}connection: close\r\n\r\n"
+        )
+        self._done(OTHER_METHOD, context, problem.status)
+        return head.encode("ascii") + body
+
+    def short_of_descriptors(self, connections: int) -> None:
+        """Says that there can be so many connections only."""
+        self._log.warning(
+            "limit", listener=self._listener, count=connections, reason="the limit of open files allows no more"
+        )
 
     def _refuse(self, scope: Scope) -> None:
         path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -94,20 +119,10 @@ class Edge:
             raise UriTooLong(f"Path and query may have {MAX_TARGET_BYTES} bytes together.")
         if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > self._max_header_bytes:
             raise HeaderTooLarge(f"The header section may have {self._max_header_bytes} bytes.")
-        if scope["http_version"] not in ("1.0", "1.1"):
-            raise BadRequest("This listener speaks HTTP/1.1.")
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
-            raise BadRequest("A request must have exactly one Host header.")
-        if hosts and not _HOST.fullmatch(hosts[0]):
-            raise BadRequest("The Host header is not a host and a port.")
+        require_one_reading(scope)
         for name, value in scope["headers"]:
             if name == b"expect" and value.lower() != b"100-continue":
                 raise ExpectationFailed("Only 100-continue can be expected.")
-            if name == b"upgrade":
-                # The parser stops before the body of a request that asks for another protocol: nothing behind its
-                # header can be read any more, by anybody in the same way.
-                raise BadRequest("This listener speaks HTTP/1.1: ask for no `upgrade`.", headers=CLOSE)
         if not _PLAIN_PATH.fullmatch(path):
             raise NotFound("No route has this path.")
 
@@ -121,10 +136,10 @@ class Edge:
             (b"server-timing", timing.encode("ascii")),
         ]
 
-    def _done(self, scope: Scope, context: RequestContext, status: int) -> None:
+    def _done(self, method: str, context: RequestContext, status: int) -> None:
         if not status:  # whoever asked was gone before the request was whole
             return
-        method = scope["method"] if scope["method"] in _METHODS else OTHER_METHOD
+        method = method if method in _METHODS else OTHER_METHOD
         route = context.route or NO_ROUTE
         seconds = self._clock.monotonic() - context.began
         self._metrics.http(self._listener, method, route, status, seconds)

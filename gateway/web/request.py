@@ -6,7 +6,8 @@ from typing import Final
 
 from gateway.errors import BadRequest, BodyTooLarge, NotAcceptable, RequestTimeout, UnsupportedMediaType
 from gateway.web.context import Scope
-from gateway.web.edge import CLOSE, Receive
+from gateway.web.edge import Receive
+from gateway.web.framing import CLOSE
 
 MAX_KEY_CHARS: Final = 255
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)

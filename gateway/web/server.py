@@ -1,120 +1,74 @@
-"""Uvicorn under the applications: sockets bound beforehand, no signals of its own, and its refusals as problems."""
+"""Uvicorn under the applications: sockets bound beforehand, a door of its own, no signals of its own."""
 
+import asyncio
 import contextlib
-import functools
 import socket
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.clock import SystemClock
-from gateway.core.problems import MEDIA_TYPE, document
-from gateway.errors import BadRequest, HeaderTooLarge, OperatorError, Problem, UriTooLong
-from gateway.web.context import begin
-from gateway.web.edge import MAX_TARGET_BYTES, AsgiApp
+from gateway.clock import Clock
+from gateway.errors import OperatorError
+from gateway.web.connection import Connection, Shared
+from gateway.web.door import Door, room_for
+from gateway.web.edge import Edge
+from gateway.web.watch import Limits, Watch
 
 BACKLOG: Final = 2_048
 
 
-class ProblemProtocol(HttpToolsProtocol):
-    """Uvicorn's connection, whose answers of its own are problem documents, and whose header sections have an end.
-
-    The parser keeps what it reads of a header section: without a limit here one connection could fill the memory.
-    """
-
-    def __init__(self, *args: Any, max_header_bytes: int, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._max_header_bytes = max_header_bytes
-        self._header_bytes = 0
-        self._in_header = self._began_in_this_read = False
-
-    def data_received(self, data: bytes) -> None:
-        self._began_in_this_read = False
-        super().data_received(data)
-        # A read in which a message began is not counted: it may be the end of the one before, and is short itself.
-        if not self._in_header or self._began_in_this_read or self.transport.is_closing():
-            return
-        self._header_bytes += len(data)
-        if self._header_bytes > self._max_header_bytes:
-            self._refuse(HeaderTooLarge(f"The header section may have {self._max_header_bytes} bytes."))
-
-    def on_message_begin(self) -> None:
-        self._in_header = self._began_in_this_read = True
-        self._header_bytes = 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._in_header = False
-        super().on_headers_complete()
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if b"#" in url:  # uvicorn would cut it off, and the path before it would match a route
-            raise ValueError("a fragment in the request target")
-
-    def send_400_response(self, msg: str) -> None:
-        del msg  # what the parser says of the bytes helps nobody who sends them
-        self._refuse(BadRequest("This is not a request that can be read in one way."))
-
-    def _refuse(self, problem: Problem) -> None:
-        """Tells the problem and closes, where no answer that is still to come would be taken for it."""
-        if self._answers_pending():
-            return
-        if len(self.url) > MAX_TARGET_BYTES:
-            problem = UriTooLong(f"Path and query may have {MAX_TARGET_BYTES} bytes together.")
-        context = begin([], SystemClock())
-        body = document(problem, request_id=context.request_id)
-        head = (
-            f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n"
-            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\ncache-control: no-store\r\n"
-            f"x-request-id: {context.request_id}\r\ntraceparent: {context.traceparent}\r\n"
-            "server-timing: gateway;dur=0, upstream;dur=0\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
-        self.transport.close()
-
-    def _answers_pending(self) -> bool:
-        """Whether requests before the unreadable bytes still wait for their answers, which must not be preceded by
-        this one: the tenant would take it for theirs. The last of them then ends the connection.
-        """
-        last: RequestResponseCycle | None = self.cycle
-        if last is None or last.response_complete:
-            return False
-        if not last.more_body:
-            last.keep_alive = False
-            return True
-        if self.pipeline:  # the unreadable bytes are in the last one's body, and others are before it
-            self.transport.close()
-            return True
-        return False
-
-
 class Server(uvicorn.Server):
-    """A server that leaves the process's signals to whoever runs several of them."""
+    """A server that leaves the process's signals to whoever runs several of them, and that accepts by itself."""
+
+    def __init__(self, edge: Edge, limits: Limits, clock: Clock) -> None:
+        config = uvicorn.Config(
+            edge,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+        )
+        super().__init__(config)
+        self._shared = Shared(edge=edge, limits=limits, watch=Watch(limits, clock), clock=clock, open=set())
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to accept on `sockets`."""
+        await self.lifespan.startup()
+        shared = self._shared
+        most = room_for(shared.limits.max_connections, shared.limits.beside)
+        if most < shared.limits.max_connections:
+            shared.edge.short_of_descriptors(most)
+        doors = [
+            Door(
+                listening,
+                make=self._connection,
+                open_now=shared.open,
+                most=most,
+                watch=shared.watch,
+                edge=shared.edge,
+            )
+            for listening in sockets or ()
+        ]
+        self.servers = doors  # type: ignore[assignment]  # of asyncio's servers only what a Door has is used
+        self.started = True
 
-def make_server(app: AsgiApp, *, idle_timeout_s: float, max_header_bytes: int) -> Server:
-    config = uvicorn.Config(
-        app,
-        http=functools.partial(ProblemProtocol, max_header_bytes=max_header_bytes),  # type: ignore[arg-type]  # a class but for its name
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=max(1, round(idle_timeout_s)),
-    )
-    return Server(config)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._shared.stopping = True
+        await super().shutdown(sockets)
+
+    def _connection(self) -> asyncio.Protocol:
+        return Connection(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, shared=self._shared
+        )
 
 
 def bind(host: str, port: int, what: str) -> socket.socket:

@@ -34,8 +34,9 @@ from gateway.web.admin_app import admin_app
 from gateway.web.auth import Authenticator
 from gateway.web.edge import AsgiApp, Edge
 from gateway.web.orders import OrderEndpoint
-from gateway.web.server import address_of, bind, make_server
+from gateway.web.server import Server, address_of, bind
 from gateway.web.tenant_app import tenant_app
+from gateway.web.watch import Limits
 from gateway.wiring.stopping import Stopping
 from gateway.wiring.storage import Storage, open_storage
 from gateway.wiring.upstream import open_upstream
@@ -243,11 +244,7 @@ async def _listening(parts: _Parts, listener: str, app: AsgiApp) -> AsyncIterato
         metrics=parts.metrics,
         log=parts.log,
     )
-    server = make_server(
-        edge,
-        idle_timeout_s=settings.tenant_api.idle_timeout_s,
-        max_header_bytes=settings.tenant_api.max_header_bytes,
-    )
+    server = Server(edge, Limits.of(settings, listener), parts.clock)
     with bind(place.host, place.port, f"{listener}_api") as listening:
         host, port = address_of(listening)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
