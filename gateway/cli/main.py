@@ -8,6 +8,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.config import config
+from gateway.cli.db import db
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.key import key
@@ -37,7 +38,7 @@ def ordergate() -> None:
     """The gateway between your services and OfferGrid: no order twice, none lost."""
 
 
-for _command in (team, key, tenant, token, orders, config, doctor, serve, sandbox, demo):
+for _command in (team, key, tenant, token, orders, db, config, doctor, serve, sandbox, demo):
     ordergate.add_command(_command)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.errors import OperatorError, OrdergateError, Problem, StorageUnreachable
+from gateway.errors import OperatorError, OrdergateError, Problem, SealBroken, StorageUnreachable
 from gateway.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def _told(fault: Exception) -> int:
         click.echo(str(fault), err=True)
         return fault.exit_code
     if isinstance(fault, OrdergateError) and not isinstance(fault, Problem):
-        click.echo(f"the ledger: {fault}", err=True)
+        look = "; `ordergate db check` finds every one" if isinstance(fault, SealBroken) else ""
+        click.echo(f"the ledger: {fault}{look}", err=True)
         return StorageUnreachable.exit_code
     what = f"a defect of Ordergate: {type(fault).__name__}; the same command with --traceback says more"
     click.echo(what, err=True)

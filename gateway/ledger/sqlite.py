@@ -36,7 +36,7 @@ from gateway.ledger.interface import (
     UnknownOrder,
 )
 from gateway.ledger.sqlite_directory import SqliteDirectory
-from gateway.ledger.sqlite_engine import connect
+from gateway.ledger.sqlite_engine import connect, reason_of
 from gateway.ledger.sqlite_writer import Writer
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class SqliteReader:
         try:
             return at(self._connection)
         except apsw.Error as fault:
-            raise LedgerError(f"{type(fault).__name__}: {fault}") from fault
+            raise LedgerError(reason_of(fault)) from fault
 
 
 class SqliteLedger:

@@ -29,6 +29,7 @@ OPEN_PAUSE_MS: Final = 50
 
 WAL_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _OCCUPIED: Final = (apsw.BusyError, apsw.LockedError)
+_DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
 _CERTAINLY_UNDONE: Final = (apsw.FullError, apsw.ConstraintError, apsw.ReadOnlyError, apsw.TooBigError)
 
 
@@ -54,7 +55,8 @@ def connect(path: Path) -> apsw.Connection:
             connection.close(True)
             raise
     except apsw.Error as fault:
-        raise StorageUnreachable(f"{path}: {_reason(fault)}; `ordergate doctor` looks closer") from fault
+        look = "" if isinstance(fault, _DAMAGED) else "; `ordergate doctor` looks closer"
+        raise StorageUnreachable(f"{path}: {reason_of(fault)}{look}") from fault
     except OSError as fault:
         raise StorageUnreachable(f"{path}: {fault.strerror}") from fault
     return connection
@@ -72,16 +74,16 @@ def transaction(connection: apsw.Connection) -> Iterator[apsw.Connection]:
     except _OCCUPIED as fault:
         raise LedgerBusy("another process holds the ledger") from fault
     except apsw.Error as fault:
-        raise LedgerError(_reason(fault)) from fault
+        raise LedgerError(reason_of(fault)) from fault
     try:
         yield connection
         connection.execute("COMMIT")
     except apsw.Error as fault:
         if not isinstance(fault, (*_OCCUPIED, *_CERTAINLY_UNDONE)):
-            raise LedgerUndecided(_reason(fault)) from fault
+            raise LedgerUndecided(reason_of(fault)) from fault
         _roll_back(connection, fault)
         kind = LedgerBusy if isinstance(fault, _OCCUPIED) else LedgerError
-        raise kind(_reason(fault)) from fault
+        raise kind(reason_of(fault)) from fault
     except BaseException as fault:
         _roll_back(connection, fault)
         raise
@@ -93,7 +95,7 @@ def _roll_back(connection: apsw.Connection, cause: BaseException) -> None:
     try:
         connection.execute("ROLLBACK")
     except apsw.Error as fault:
-        raise LedgerUndecided(_reason(fault)) from cause
+        raise LedgerUndecided(reason_of(fault)) from cause
 
 
 def _make_folder(folder: Path) -> None:
@@ -164,5 +166,7 @@ def _scripts() -> list[str]:
     return [(folder / name).read_text(encoding="utf-8") for name in names]
 
 
-def _reason(fault: apsw.Error) -> str:
-    return f"{type(fault).__name__}: {fault}"
+def reason_of(fault: apsw.Error) -> str:
+    """What SQLite says, and where to look where it says that the file is damaged."""
+    look = "; `ordergate db check` says what is damaged" if isinstance(fault, _DAMAGED) else ""
+    return f"{type(fault).__name__}: {fault}{look}"

@@ -13,7 +13,7 @@ from gateway.clock import Clock, SystemClock, new_uuid7
 from gateway.errors import StorageUnreachable
 from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_directory import SqliteDirectory
-from gateway.ledger.sqlite_engine import connect
+from gateway.ledger.sqlite_engine import connect, reason_of
 from gateway.settings import Settings
 
 
@@ -42,7 +42,7 @@ def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
         vault.require_check_value(directory.fact("vault_check"))
         yield Storage(path=path, directory=directory, vault=vault, ledger_id=directory.fact("ledger_id"))
     except apsw.Error as fault:
-        raise StorageUnreachable(f"{path}: {type(fault).__name__}: {fault}") from fault
+        raise StorageUnreachable(f"{path}: {reason_of(fault)}") from fault
     finally:
         directory.close()
 

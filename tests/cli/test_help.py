@@ -19,6 +19,7 @@ EXPECTED = {
     "tenant": {"add", "list", "show", "suspend", "resume", "metadata"},
     "token": {"issue", "list", "revoke"},
     "orders": {"list", "show"},
+    "db": {"check", "backup"},
     "config": {"check", "show"},
 }
 

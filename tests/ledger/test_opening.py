@@ -80,7 +80,7 @@ def _scribbled(path: Path) -> None:
 def test_a_spoiled_file_is_refused_in_one_line(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     path = tmp_path / "o.db"
     spoil(path)
-    _refused(path, "doctor")
+    _refused(path, "ordergate db check")
 
 
 def test_a_place_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
