@@ -3,27 +3,27 @@
 The shape of the listing is not documented. So one JSON array is read, bare or as the only array member of an object,
 and anything else is no listing. From a listing that lacks an order it may follow that OfferGrid does not have it. So
 every doubt makes a listing not whole: to doubt wrongly leaves an order unknown until an operator looks, to believe
-wrongly may place it twice. `_SIGNS` is the table of doubts.
+wrongly may place it twice. `core.page_signs` holds the table of doubts.
+
+A listing may come in pages, each naming the next. They are joined, and are whole together where the first one says
+nothing of pages before it, the last one nothing of pages behind it, and none of more than there are.
 
 A listing may be 64 MiB: it is read once, one order at a time, and the standard library's decoder does the reading.
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import msgspec
 
 from gateway.core.json_text import Number
 from gateway.core.outcome import is_text
+from gateway.core.page_signs import Signs, next_page, signs_in
 
 _MAX_STATUS: Final = 64
-_MAX_DIGITS: Final = 18  # a longer number counts nothing that is real
 _WHITESPACE: Final = re.compile(r"[ \t\n\r]*")
-_NO_LETTER: Final = re.compile(r"[^a-z0-9]+")
-_REL: Final = re.compile(r"""\brel\*?\s*=\s*("[^"]*|[^\s;,]+)""", re.IGNORECASE)
-_OTHER_PAGE: Final = re.compile(r"next|prev", re.IGNORECASE)
 
 
 class ListedOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,19 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
 
 
-def read_listing(body: bytes, link: str | None = None) -> Listing | None:
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """One response's part of a listing. `odd`: there were entries that are no orders.
+
+    `next` is the URL of the page behind it as it was written, where there is exactly one to follow.
+    """
+
+    orders: tuple[ListedOrder, ...]
+    odd: bool
+    signs: Signs
+    next: str | None
+
+
+def read_page(body: bytes, link: str | None = None) -> Page | None:
     """The listing in the body of a 2xx, or None where there is none: unreadable JSON, bad UTF-8, duplicate members,
     NaN, bottomless nesting, or not exactly one array. `link` is the Link header, several joined by commas.
     """
@@ -54,8 +66,35 @@ def read_listing(body: bytes, link: str | None = None) -> Listing | None:
     except (ValueError, RecursionError):
         return None
     orders = tuple(order for order in entries if order is not None)
-    whole = len(orders) == len(entries) and not _links_on(link) and not _shows_pages(outside, len(entries))
+    return Page(
+        orders=orders,
+        odd=len(orders) != len(entries),
+        signs=signs_in(outside, link, len(entries)),
+        next=next_page(outside, link),
+    )
+
+
+def joined(pages: Sequence[Page]) -> Listing:
+    """The listing that these pages are, each of them the `next` of the one before; one at least.
+
+    An order that moved from one page to the next meanwhile stands on both, and counts once.
+    """
+    orders = tuple(order for page in pages for order in page.orders)
+    count = len(orders) if len(pages) == 1 else len({order.upstream_order_id for order in orders})
+    whole = (
+        not any(page.odd for page in pages)
+        and not pages[0].signs.earlier
+        and not pages[-1].signs.further
+        and max(page.signs.orders for page in pages) <= count
+        and max(page.signs.pages for page in pages) <= len(pages)
+    )
     return Listing(orders=orders, whole=whole)
+
+
+def read_listing(body: bytes, link: str | None = None) -> Listing | None:
+    """As `read_page`, of a listing that is not followed any further."""
+    page = read_page(body, link)
+    return None if page is None else joined([page])
 
 
 class _Text:
@@ -146,79 +185,6 @@ def _order(value: Any, text: str) -> ListedOrder | None:
 def _string(found: Any, name: str) -> str | None:
     value = found.get(name) if isinstance(found, dict) else None
     return value if isinstance(value, str) and is_text(value) else None
-
-
-def _links_on(link: str | None) -> bool:
-    return link is not None and any(_OTHER_PAGE.search(found[1]) for found in _REL.finditer(link))
-
-
-def _shows_pages(outside: dict[str, Any], length: int) -> bool:
-    """Without recursion: what the decoder could read, this can walk."""
-    waiting: list[Any] = [outside]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if any(_is_sign(name, inner, length) for name, inner in value.items()):
-                return True
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
-    return False
-
-
-def _is_sign(name: str, value: Any, length: int) -> bool:
-    """By the first row that knows the name, in any spelling: hasMore, has_more, HAS-MORE. Nothing said is no sign."""
-    plain = _NO_LETTER.sub("", name.lower())
-    sign = next((sign for names, sign in _SIGNS if names.search(plain)), None)
-    return value is not None and value != "" and sign is not None and sign(value, length)
-
-
-def _number(value: Any) -> int | None:
-    """A count, as a number or as text; None for anything else that a count may be spelled as."""
-    digits = value.text if isinstance(value, Number) else value
-    plain = isinstance(digits, str) and digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
-    return int(digits) if plain else None
-
-
-def _said(value: Any, _length: int) -> bool:
-    return value is not False
-
-
-def _yes(value: Any, _length: int) -> bool:
-    return value is not False and _number(value) != 0 and not (isinstance(value, str) and value.lower() == "false")
-
-
-def _not_one(value: Any, _length: int) -> bool:
-    """Neither "yes, the last one" nor "the last one is number 1"."""
-    return value is not True and _number(value) != 1
-
-
-def _above(value: Any, most: int) -> bool:
-    found = _number(value)
-    return value is not False and (found is None or found > most)
-
-
-def _full(value: Any, length: int) -> bool:
-    """As many as were allowed: nobody can tell whether there are more."""
-    found = _number(value)
-    return not isinstance(value, dict | list) and (found is None or found <= length)
-
-
-# Names in lower case without marks, and what their value must say. Signs of pages before this one count as well.
-_SIGNS: Final[tuple[tuple[re.Pattern[str], Callable[[Any, int], bool]], ...]] = (
-    (re.compile(r"^has(?!h)|more|further|remaining|truncated|partial|incomplete"), _yes),
-    (re.compile(r"next|prev"), _said),
-    (re.compile(r"cursor|continu|bookmark|marker|scroll|page?(?:ination)?token|evaluatedkey"), _said),
-    (re.compile(r"^(?:start)?after$|^before$"), _said),
-    (re.compile(r"^rel$"), lambda value, _: isinstance(value, str) and _OTHER_PAGE.search(value) is not None),
-    (re.compile(r"^(?:is)?(?:last(?:page)?|complete|whole)$"), _not_one),
-    (re.compile(r"^(?:is)?first(?:page)?$"), lambda value, _: value is False),
-    (re.compile(r"offset|^skip|index$"), lambda value, _: _above(value, 0)),
-    (re.compile(r"^limit$|perpage|pagesize|pagelimit|maxresults|maxitems"), _full),
-    (re.compile(r"pages$|pagecount|pagetotal"), lambda value, _: _above(value, 1)),
-    (re.compile(r"page"), lambda value, _: not isinstance(value, dict | list) and _above(value, 1)),
-    (re.compile(r"total|numfound|(?<!ac)(?<!dis)count(?!r)"), _above),
-)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """What Ordergate asks of OfferGrid, and the one place where everything that can happen becomes evidence."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 import httpx
 
 from gateway import __version__
-from gateway.core.evidence import Answered, Evidence, Sent
+from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.upstream.transport import AttemptFailed, RevealsKey
 from generated.operations import LIST, PLACE, SPEC_DIGEST
 
 __all__ = ["SPEC_DIGEST", "OfferGrid"]
+
+_MAX_PAGE_URL: Final = 4_096
 
 
 class OfferGrid:
@@ -56,21 +58,40 @@ class OfferGrid:
         )
         return await self._attempt(request)
 
-    async def list_orders(self, *, key: RevealsKey, deadline: float) -> Evidence:
+    async def list_orders(
+        self, *, key: RevealsKey, deadline: float, page: str | None = None, spent_bytes: int = 0
+    ) -> Evidence:
         """The orders of the key's team, one attempt: a harmless read. `deadline` is monotonic.
 
-        What comes back whole is not looked into: it may be one page of many, or no list at all.
+        What comes back whole is not looked into: it may be one page of many, or no list at all. `page` is the URL of a
+        further page as the one before it wrote it; one that is not of this list is not asked for. `spent_bytes` were
+        in the pages before: all together may be `max_listing_bytes` long.
         """
+        url = self._list_url if page is None else self._page_url(page)
+        if url is None:
+            return NotSent(reason="defect", detail="the next page is not of this list")
         extensions = {
             "ordergate.deadline": deadline,
             "ordergate.key": key,
-            "ordergate.max_response_bytes": self._max_listing_bytes,
+            "ordergate.max_response_bytes": max(0, self._max_listing_bytes - spent_bytes),
         }
         stream = httpx.ByteStream(b"")
-        request = httpx.Request(
-            LIST.method, self._list_url, headers=self._read_headers, stream=stream, extensions=extensions
-        )
+        request = httpx.Request(LIST.method, url, headers=self._read_headers, stream=stream, extensions=extensions)
         return await self._attempt(request)
+
+    def _page_url(self, page: str) -> httpx.URL | None:
+        """The page's address, where it differs from the list's own in its query alone."""
+        if len(page) > _MAX_PAGE_URL:
+            return None
+        try:
+            url = self._list_url.join(page)
+        except (httpx.InvalidURL, ValueError):
+            return None
+        own = self._list_url
+        same = (url.raw_scheme, url.raw_host, url.port, url.userinfo, url.raw_path.partition(b"?")[0]) == (
+            own.raw_scheme, own.raw_host, own.port, own.userinfo, own.raw_path,
+        )  # fmt: skip
+        return url.copy_with(fragment=None) if same else None
 
     async def _attempt(self, request: httpx.Request) -> Evidence:
         """The boundary: what is not known for certain to be unsent counts as sent."""

@@ -141,6 +141,64 @@ def test_any_transport_is_told_the_limit_and_its_links_are_joined() -> None:
     )
 
 
+# -- a further page
+
+
+@pytest.mark.parametrize(
+    ("page", "target"),
+    [
+        ("?cursor=a%2Fb&x=1", "?cursor=a%2Fb&x=1"),
+        ("/v2/reseller/orders?page=2", "?page=2"),
+        ("http://127.0.0.1:{port}/v2/reseller/orders?page=2", "?page=2"),
+        ("HTTP://127.0.0.1:{port}/v2/reseller/../reseller/orders?page=2#end", "?page=2"),
+        ("?q=\u00e4 b", "?q=%C3%A4%20b"),
+    ],
+)
+def test_a_further_page_is_asked_for_at_the_lists_own_address(page: str, target: str) -> None:
+    async def main() -> None:
+        async with against(answering(EMPTY_LIST), Settings(prefix="/v2")) as (sender, server):
+            page_url = page.format(port=server.port)
+            assert await sender.list_orders(page=page_url) == Answered(status=200, body=b"[]")
+            lines = server.received.decode().split("\r\n")
+            assert lines[:2] == [f"GET /v2/reseller/orders{target} HTTP/1.1", f"host: 127.0.0.1:{server.port}"]
+            assert f"x-api-key: {KEY}" in lines
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "http://127.0.0.1:1/v2/reseller/orders?page=2", "http://localhost:{port}/v2/reseller/orders?page=2",
+        "https://127.0.0.1:{port}/v2/reseller/orders?page=2", "//evil.example/v2/reseller/orders",
+        "http://a:b@127.0.0.1:{port}/v2/reseller/orders", "/reseller/orders?page=2", "/v2/reseller/orders/ord-1",
+        "/v2/reseller/orders/../catalog", "/v2/reseller/%6Frders?page=2", "/v2/reseller/orders;x?page=2",
+        "http://[::1/", "http://127.0.0.1:x/", "?a=\r\nx: y", "?" + "a" * 5000, "file:///v2/reseller/orders",
+    ],
+)  # fmt: skip
+def test_no_other_address_is_asked_for_a_further_page(page: str) -> None:
+    async def main() -> None:
+        async with against(answering(EMPTY_LIST), Settings(prefix="/v2")) as (sender, server):
+            found = await sender.list_orders(page=page.format(port=server.port))
+            assert isinstance(found, NotSent)
+            assert found.reason == "defect"
+            assert not server.peers
+
+    run(main())
+
+
+def test_all_pages_together_are_no_longer_than_a_list_may_be() -> None:
+    async def main() -> None:
+        settings = Settings(max_listing_bytes=100)
+        async with against(answering(with_length(b"x" * 40), then="serve"), settings) as (sender, _):
+            for spent in (0, 60):
+                assert isinstance(await sender.list_orders(spent_bytes=spent), Answered)
+            for spent in (61, 100, 1000):
+                assert isinstance(await sender.list_orders(spent_bytes=spent), Sent)
+
+    run(main())
+
+
 # -- the deadline
 
 

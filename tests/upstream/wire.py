@@ -240,9 +240,13 @@ class Sender:
             may_send=may_send,
         )
 
-    async def list_orders(self, *, timeout_s: float | None = None) -> Evidence:
+    async def list_orders(
+        self, *, timeout_s: float | None = None, page: str | None = None, spent_bytes: int = 0
+    ) -> Evidence:
         deadline = self.clock.monotonic() + (self.settings.timeout_s if timeout_s is None else timeout_s)
-        return await self.offergrid.list_orders(key=PlainKey(), deadline=deadline)
+        return await self.offergrid.list_orders(
+            key=PlainKey(), deadline=deadline, page=page, spent_bytes=spent_bytes
+        )
 
 
 @contextlib.asynccontextmanager
