@@ -1,0 +1,298 @@
+"""One story of an order, stopped at one step, gone on with afterwards, and held against the promise.
+
+A `Story` says what happened before, what the tenant does while the process is to be stopped, and with which settings.
+`told_in_full` plays it without stopping and gives its steps; `stopped_at` plays it once more and stops the process at
+one of them, starts the program again on what is left, lets the tenant ask again until it knows, waits until nothing
+is unsettled, and returns what is broken.
+"""
+
+import http.client
+import json
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from gateway.broker.administration import NewTenant
+from gateway.broker.vault import Secret
+from gateway.sandbox import SandboxThread
+from gateway.settings import load_settings
+from gateway.wiring import open_administration
+from tests.crash.nursery_client import WITHIN_S, Nursery, Run
+from tests.crash.steps import BEFORE
+from tests.support import promise
+from tests.support.promise import Told, told
+from tests.support.records import files_under, records_of, rows_of, vault_of, watch_history
+from tests.support.stack import UPSTREAM_KEY, an_order
+
+HEALING: Final[Mapping[str, Any]] = {
+    "reconcile__interval_s": 0.05,
+    "reconcile__settle_after_s": 0.2,
+    "budget__reserved_per_minute": 100_000,
+}
+DECIDES_ABSENCE: Final = False
+"""Whether the program proves by itself that OfferGrid does not have an order. Until it does, such an order stays
+`unknown`, and that is where healing ends."""
+
+CUSTOMER: Final = "A Customer"
+KEY_CANARY: Final = "key-of-"
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """`number` counts from the start of the process."""
+
+    number: int
+    name: str
+
+
+class Home(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder with a ledger that has a team, its key, a tenant and a token: copied for each life."""
+
+    folder: Path
+    token: str
+
+
+def make_home(folder: Path) -> Home:
+    environ = _environ(folder, "http://localhost:3000")
+    with open_administration(load_settings(None, environ)) as admin:
+        admin.add_team("team")
+        admin.add_key("team", Secret(UPSTREAM_KEY))
+        admin.add_tenant(NewTenant(name="shop", team="team"))
+        token = admin.issue_token("shop").token.text()
+    watch_history(folder / "var/ordergate.db")
+    return Home(folder=folder, token=token)
+
+
+def _environ(folder: Path, base_url: str, **settings: Any) -> dict[str, str]:
+    return {
+        "ORDERGATE_TENANT_API__PORT": "0",
+        "ORDERGATE_ADMIN_API__PORT": "0",
+        "ORDERGATE_UPSTREAM__BASE_URL": base_url,
+        "ORDERGATE_STORAGE__URL": f"sqlite:///{folder / 'var/ordergate.db'}",
+        "ORDERGATE_SECRETS__MASTER_KEY_FILE": str(folder / "var/master.key"),
+        "ORDERGATE_RECONCILE__INTERVAL_S": "86400",
+        **{f"ORDERGATE_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+
+
+class Life:
+    """One folder, one sandbox, and what the tenant was told, over as many processes as it takes."""
+
+    def __init__(self, nursery: Nursery, home: Home, folder: Path, sandbox: SandboxThread) -> None:
+        shutil.copytree(home.folder / "var", folder / "var")
+        self.folder = folder
+        self.sandbox = sandbox
+        self.told: list[Told] = []
+        self.wanted: dict[str, str | None] = {}
+        self._nursery = nursery
+        self._token = home.token
+        self._run: Run | None = None
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "var/ordergate.db"
+
+    def start(self, crash_at: int | str | None = None, how: str = BEFORE, **settings: Any) -> bool:
+        """A process on this folder, its steps counted where `crash_at` is given. Whether it came up."""
+        environ = _environ(self.folder, self.sandbox.base_url, **settings)
+        if crash_at is not None:
+            steps = self.folder / "steps"
+            steps.unlink(missing_ok=True)
+            environ |= {"CRASH_STEPS": str(steps), "CRASH_AT": str(crash_at), "CRASH_HOW": how}
+        self._run = self._nursery.run(["serve"], self.folder, environ)
+        return self._run.ready()
+
+    def command(self, *args: str, crash_at: int | str | None = None, how: str = BEFORE) -> int:
+        """A command beside whatever runs, its steps counted; its exit status."""
+        environ = _environ(self.folder, self.sandbox.base_url)
+        if crash_at is not None:
+            environ |= {"CRASH_STEPS": str(self.folder / "steps"), "CRASH_AT": str(crash_at), "CRASH_HOW": how}
+        return self._nursery.run(args, self.folder, environ).end()
+
+    @property
+    def run(self) -> Run:
+        assert self._run is not None
+        return self._run
+
+    def steps(self) -> list[Step]:
+        file = self.folder / "steps"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [Step(number=int(line.partition(" ")[0]), name=line.partition(" ")[2]) for line in lines]
+
+    def quiet(self, for_s: float = 0.05) -> None:
+        """Waits until the process does nothing any more: no step for that long, or its death."""
+        before = -1
+        while before != (before := len(self.steps())) and not self.run.ended.wait(for_s):
+            pass
+
+    def ask(self, mark: str, key: str | None = None) -> Told | None:
+        """One request for what `mark` names; None where no whole answer came."""
+        self.wanted[mark] = key
+        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        body = json.dumps(an_order(notes=mark))
+        connection = http.client.HTTPConnection("127.0.0.1", self.run.port(), timeout=WITHIN_S)
+        asked_at = time.monotonic()
+        try:
+            connection.request("POST", "/orders", body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):  # it was stopped meanwhile
+            return None
+        finally:
+            connection.close()
+        found = told(
+            tenant="shop", key=key, mark=mark, status=answer.status, headers=dict(answer.getheaders()), body=content,
+            asked_at=asked_at, told_at=time.monotonic(),
+        )  # fmt: skip
+        self.told.append(found)
+        return found
+
+    def unsettled(self) -> list[str]:
+        return promise.nothing_unsettled(rows_of(self.ledger))
+
+    def heal(self) -> list[str]:
+        """The program started again, with the tenant asking until it knows; what is not known in the end."""
+        self.sandbox.clear_faults()
+        assert self.start(**HEALING), f"it does not start again: {self.run.log()}"
+        until = time.monotonic() + WITHIN_S / 2
+        left = self._left()
+        while left and time.monotonic() < until:
+            if not DECIDES_ABSENCE and self._is_nowhere():
+                return []
+            time.sleep(0.02)
+            left = self._left()
+        return left
+
+    def _is_nowhere(self) -> bool:
+        """Whether what is unsettled is unknown, and OfferGrid does not hold it."""
+        held = {(order.metadata or {}).get("gatewayOrderId") for order in self.sandbox.orders}
+        rows = [row for row in rows_of(self.ledger) if row.outcome in promise.UNSETTLED]
+        return all(row.outcome == "unknown" and row.order_id not in held for row in rows)
+
+    def _left(self) -> list[str]:
+        answers = {mark: self.ask(mark, key) for mark, key in self.wanted.items()}
+        open_ones = [
+            f"mark {mark!r} was told last {answer and (answer.status, answer.outcome)}"
+            for mark, answer in answers.items()
+            if answer is None or not answer.final
+        ]
+        return [*open_ones, *self.unsettled()]
+
+    def broken(self) -> list[str]:
+        found = records_of(told=self.told, sandbox=self.sandbox, ledger=self.ledger, seals=vault_of(self.folder))
+        canaries = {
+            "the upstream key": UPSTREAM_KEY,
+            "the token": self._token,
+            "a customer": CUSTOMER,
+            "an idempotency key": KEY_CANARY,
+        }
+        said = [f"it said {line}" for line in self.run.log() if line["event"] in ("defect", "text")]
+        return [*promise.broken(found), *promise.canaries_found(files_under(self.folder), canaries), *said]
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._run.kill()
+        shutil.rmtree(self.folder)
+        self.sandbox.clear_faults()
+        self.sandbox.reset()
+
+
+class Story(msgspec.Struct, frozen=True, kw_only=True):
+    """`before` may start processes of its own; `act` runs while the counted one does, and ends when that one is dead.
+
+    `from_start`: the steps of that process's start belong to the story. `settings` are that process's.
+    """
+
+    act: Callable[[Life], object]
+    before: Callable[[Life], object] | None = None
+    settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    from_start: bool = False
+
+
+@contextmanager
+def a_stage(nursery: Nursery, home: Home, folder: Path) -> Iterator["Stage"]:
+    folder.mkdir()
+    with SandboxThread(per_minute=0, per_hour=0) as sandbox:
+        yield Stage(nursery, home, folder, sandbox)
+
+
+class Stage:
+    """Where stories are played: on a sandbox of its own, one after the other."""
+
+    def __init__(self, nursery: Nursery, home: Home, folder: Path, sandbox: SandboxThread) -> None:
+        self._nursery = nursery
+        self._home = home
+        self._folder = folder
+        self._sandbox = sandbox
+        self._count = 0
+
+    @contextmanager
+    def _life(self) -> Iterator[Life]:
+        while not _listens(self._sandbox.port):  # a fault of the life before may have closed it for a moment
+            time.sleep(0.01)
+        self._count += 1
+        folder = self._folder / str(self._count)
+        folder.mkdir()
+        life = Life(self._nursery, self._home, folder, self._sandbox)
+        try:
+            yield life
+        finally:
+            life.close()
+
+    def told_in_full(self, story: Story) -> list[Step]:
+        """The story's steps, in the order in which they were taken."""
+        with self._life() as life:
+            if story.before is not None:
+                story.before(life)
+            assert life.start(0, **story.settings), life.run.log()
+            first = 0 if story.from_start else len(life.steps())
+            story.act(life)
+            life.quiet(0.2)
+            life.run.kill()
+            steps = life.steps()[first:]
+            while steps[-1].name == "tenant receive":  # that it has hung up, some time after its answer
+                steps.pop()
+            left = life.heal()
+            assert not left + life.broken(), left + life.broken()
+            return steps
+
+    def stopped_at(self, story: Story, step: Step, how: str) -> tuple[str | None, list[str]]:
+        """The name of the step that it was stopped at (None: it did not come so far), and what is broken."""
+        with self._life() as life:
+            if story.before is not None:
+                story.before(life)
+            if life.start(step.number, how, **story.settings):
+                story.act(life)
+                life.quiet()
+            life.run.kill()
+            steps = life.steps()
+            name = steps[-1].name if len(steps) == step.number else None
+            left = life.heal()
+            return name, [*left, *life.broken()]
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def many(steps: Sequence[Step]) -> str:
+    """For people: the steps in a row, equal ones together."""
+    found: list[list[Any]] = []
+    for step in steps:
+        name = step.name.partition(" write ")[0] + " write" if " write " in step.name else step.name
+        if found and found[-1][0] == name:
+            found[-1][1] += 1
+        else:
+            found.append([name, 1])
+    return ", ".join(f"{name} × {count}" if count > 1 else name for name, count in found)

@@ -1,0 +1,159 @@
+"""The gateway stopped at every step that it does to the world outside it, one after the other.
+
+A step is whatever outlives the process or is seen from outside (`tests/crash/steps.py` numbers them by themselves, so
+that new ones are met without anybody's listing them). After each stop the program starts again on what is left, the
+tenant asks again, and the three records must agree.
+"""
+
+import os
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.crash.nursery_client import WITHIN_S, Nursery
+from tests.crash.points import HEALING, Home, Life, Stage, Step, Story, a_stage, make_home, many
+from tests.crash.steps import AFTER, BEFORE, MIDDLE
+
+AT_ONCE: Final = 4
+"""Lives side by side: each waits for its own process most of the time."""
+
+TRIES: Final = 3
+
+SOAK: Final = os.environ.get("ORDERGATE_SOAK") == "1"
+"""The long variant: every write of every story, before, in the middle and after."""
+
+KEY: Final = "key-of-the-order"
+
+
+def ask(life: Life) -> None:
+    life.ask("mark", KEY)
+
+
+def ask_without_a_key(life: Life) -> None:
+    life.ask("mark")
+
+
+def ask_once_it_is_settled(life: Life) -> None:
+    """Only then, so that the steps of finding out and those of answering do not mix."""
+    until = time.monotonic() + WITHIN_S
+    while life.unsettled() and not life.run.ended.wait(0.01):
+        assert time.monotonic() < until, life.unsettled()
+    ask(life)
+
+
+def placed_before(life: Life) -> None:
+    life.start()
+    ask(life)
+    life.run.kill()
+
+
+def killed_with_it_in_flight(life: Life) -> None:
+    """OfferGrid has it, and nobody was there any more to read its answer."""
+    life.start("upstream receive")
+    ask(life)
+    assert len(life.sandbox.orders) == 1
+
+
+def ask_while_nobody_listens(life: Life) -> None:
+    """Longer than the pause before the second attempt, shorter than that before the third."""
+    life.sandbox.set_fault("refuse", after_s=0.15)
+    ask(life)
+
+
+def faulty(kind: str, **parameters: Any) -> Callable[[Life], None]:
+    return lambda life: life.sandbox.set_fault(kind, **parameters)
+
+
+STORIES: Final[dict[str, Story]] = {
+    "the start": Story(act=ask, from_start=True),
+    "an order": Story(act=ask_without_a_key),
+    "an order with a key": Story(act=ask),
+    "a replay": Story(before=placed_before, act=ask),
+    "a replay by the body": Story(before=placed_before, act=ask_without_a_key),
+    "sent again, nothing having been sent": Story(act=ask_while_nobody_listens),
+    "sent again after 429": Story(before=faulty("status", code=429, retry_after=1), act=ask),
+    "a refusal": Story(before=faulty("status", code=400), act=ask),
+    "an answer that breaks off": Story(before=faulty("place_then_reset"), act=ask),
+    "recovering, and finding it": Story(
+        before=killed_with_it_in_flight, act=ask_once_it_is_settled, from_start=True, settings=HEALING
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return make_home(tmp_path_factory.mktemp("home"))
+
+
+@contextmanager
+def stages(nursery: Nursery, home: Home, folder: Path) -> Iterator[list[Stage]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(a_stage(nursery, home, folder / str(at))) for at in range(AT_ONCE)]
+
+
+def points_of(steps: Sequence[Step], *, every_write: bool) -> Iterator[tuple[Step, str]]:
+    """Before each step, in the middle of what is sent, and after the last: after any other is before the next.
+
+    A group of writes without a sync between is one transaction on its way to the disk, which nobody reads before its
+    last write. Without `every_write` only its first and last are stopped at.
+    """
+    for at, step in enumerate(steps):
+        inside = all(0 <= near < len(steps) and " write " in steps[near].name for near in (at - 1, at, at + 1))
+        if inside and not every_write:
+            continue
+        yield step, BEFORE
+        if step.name.endswith("send") or (SOAK and " write " in step.name):
+            yield step, MIDDLE
+        if SOAK:
+            yield step, AFTER
+    if not SOAK:
+        yield steps[-1], AFTER
+
+
+def play(story: Story, points: Iterable[tuple[Step, str]], on: Sequence[Stage]) -> list[str]:
+    """Every point once; what is broken at which. A point that another step got the number of is played again."""
+    waiting: queue.SimpleQueue[tuple[Step, str, int]] = queue.SimpleQueue()
+    wrong: list[str] = []
+    for step, how in points:
+        waiting.put((step, how, TRIES))
+
+    def run(stage: Stage) -> None:
+        with suppress(queue.Empty):
+            while True:
+                step, how, left = waiting.get_nowait()
+                name, found = stage.stopped_at(story, step, how)
+                wrong.extend(f"stopped {how} step {step.number}, {name}: {sentence}" for sentence in found)
+                if name != step.name and left:
+                    waiting.put((step, how, left - 1))
+                elif name != step.name:
+                    wrong.append(f"never stopped {how} step {step.number}, {step.name}: it was {name}")
+
+    with ThreadPoolExecutor(len(on)) as threads:
+        for done in [threads.submit(run, stage) for stage in on]:
+            done.result()
+    return wrong
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path: Path) -> None:
+    story = STORIES[name]
+    with stages(nursery, home, tmp_path) as on:
+        steps = on[0].told_in_full(story)
+        points = list(points_of(steps, every_write=SOAK or name == "an order with a key"))
+        began = time.monotonic()
+        wrong = play(story, points, on)
+    seconds = time.monotonic() - began
+    print(f"{name}: {len(points)} points in {seconds:.1f} s, of {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
+    assert not wrong, "\n".join(wrong)
