@@ -9,7 +9,7 @@ with a_run(upstream__timeout_s=4) as run:
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ from tests.accept.world import wait_until
 from tests.support import promise
 from tests.support.promise import Row, Told, told
 from tests.support.records import records_of, rows_of, vault_of, watch_history
-from tests.support.stack import SERVE, Process, Stack, an_order, running_stack
+from tests.support.stack import Process, Stack, an_order, running_stack
 
 WAIT_S: Final = 30
 """Longer than any answer may take. Nothing depends on its being short."""
@@ -132,15 +132,13 @@ class Asking:
 
 
 @contextmanager
-def a_run(
-    *, program: Sequence[str] = SERVE, checks_times: bool = True, host: str = "127.0.0.1", **settings: Any
-) -> Iterator[Run]:
+def a_run(*, checks_times: bool = True, host: str = "127.0.0.1", **settings: Any) -> Iterator[Run]:
     """`settings` as for `running_stack`. The upstream is called by the name `host`."""
     settings.setdefault("budget__per_minute", 0)
     settings.setdefault("budget__reserved_per_minute", 1000)
     with (
         SandboxThread(per_minute=0, per_hour=0) as sandbox,
-        running_stack(upstream_base_url=f"http://{host}:{sandbox.port}", program=program, **settings) as stack,
+        running_stack(upstream_base_url=f"http://{host}:{sandbox.port}", **settings) as stack,
     ):
         run = Run(sandbox=sandbox, stack=stack, checks_times=checks_times)
         watch_history(run.ledger)

@@ -171,7 +171,7 @@ class Stack(msgspec.Struct, kw_only=True):
 
 
 @contextmanager
-def running_stack(*, upstream_base_url: str, program: Sequence[str] = SERVE, **settings: Any) -> Iterator[Stack]:
+def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]:
     """`settings`: environment names without their prefix, `upstream__timeout_s=1`; and `program`, as for `Process`."""
     program: Sequence[str] = settings.pop("program", SERVE)
     with tempfile.TemporaryDirectory(prefix="ordergate-") as name:

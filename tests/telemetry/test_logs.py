@@ -190,7 +190,8 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_what_was_lost_is_told(
             log.info("listening", count=number)
         with open(reading, encoding="utf-8") as lines:  # noqa: PTH123  # as above
             assert lines.read(size) == "." * size
-            kept, lost = [], 0
+            kept: list[int] = []
+            lost = 0
             while len(kept) + lost < 100:
                 line = json.loads(lines.readline())
                 if line["event"] == "log_lines_lost":
