@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import httpx
 import msgspec
@@ -26,8 +26,6 @@ from gateway.wiring import open_administration
 from tests.support.needs import ROOT
 
 UPSTREAM_KEY = "sandbox-key-of-the-team"
-SERVE: Final = ("gateway.cli.main", "serve")
-"""The program as it is: a module and its arguments."""
 START_WITHIN_S = 30
 
 
@@ -44,16 +42,13 @@ def an_order(**members: Any) -> dict[str, Any]:
 
 
 class Process:
-    """One `ordergate serve`, its log lines gathered as they come.
+    """One `ordergate serve`, its log lines gathered as they come."""
 
-    `program` is run instead where a test needs a gateway that something is wrong with.
-    """
-
-    def __init__(self, environ: Mapping[str, str], folder: Path, program: Sequence[str] = SERVE) -> None:
+    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
         self.log: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *program],
+            [sys.executable, "-m", "gateway.cli.main", "serve"],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
             stdout=subprocess.DEVNULL,
@@ -126,7 +121,6 @@ class Stack(msgspec.Struct, kw_only=True):
     settings: Settings
     token: str
     process: Process
-    program: Sequence[str] = SERVE
 
     @property
     def tenant_url(self) -> str:
@@ -166,14 +160,13 @@ class Stack(msgspec.Struct, kw_only=True):
         self.start()
 
     def start(self) -> None:
-        self.process = Process(self.environ, self.folder, self.program)
+        self.process = Process(self.environ, self.folder)
         self.process.wait_for("ready")
 
 
 @contextmanager
 def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]:
-    """`settings`: environment names without their prefix, `upstream__timeout_s=1`; and `program`, as for `Process`."""
-    program: Sequence[str] = settings.pop("program", SERVE)
+    """`settings`: environment names without their prefix, `upstream__timeout_s=1`."""
     with tempfile.TemporaryDirectory(prefix="ordergate-") as name:
         folder = Path(name)
         environ = {
@@ -194,12 +187,7 @@ def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]
             admin.add_tenant(NewTenant(name="shop", team="team"))
             token = admin.issue_token("shop").token.text()
         stack = Stack(
-            folder=folder,
-            environ=environ,
-            settings=loaded,
-            token=token,
-            process=Process(environ, folder, program),
-            program=program,
+            folder=folder, environ=environ, settings=loaded, token=token, process=Process(environ, folder)
         )
         try:
             stack.process.wait_for("ready")

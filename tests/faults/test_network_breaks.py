@@ -1,0 +1,207 @@
+"""Rows 5 to 12: the connection breaks, or falls silent, around an order. What may have left is in doubt, and looked
+for."""
+
+import asyncio
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import pytest
+
+from tests.accept.world import wait_until
+from tests.faults.matrix import row
+from tests.support.scene import Scene, Want
+from tests.upstream.wire import Peer
+
+
+@row(
+    5,
+    fault="the connection is reset right after it was accepted, before anything is read",
+    answer="502 outcome-unknown; unknown, where a byte may have left; else it is sent again and placed: 201",
+    holds="no attempt that may have sent is followed by another; nothing reaches OfferGrid",
+)
+def test_row_05_reset_at_accept(road: Scene) -> None:
+    met = []
+
+    async def resets(peer: Peer) -> None:
+        met.append(peer)
+        peer.reset()
+
+    told: list[list[tuple[str, int | None]]] = []
+    while len(told) < 5:
+        road.front.cut()
+        road.front.next_at_all(resets)
+        want = road.want()
+        answer = road.send(want)
+        if answer.status_code == 201:
+            road.is_placed(want, answer)
+        else:
+            road.told(answer, 502, "outcome-unknown", "unknown")
+        told.append(road.attempts(answer.headers["ordergate-order-id"]))
+        if told[-1] == [("answered", 201)]:
+            del told[-1]  # a look at the listing has met it
+    assert all(attempts in ([("sent", None)], [("not_sent", None), ("answered", 201)]) for attempts in told)
+    assert len(met) >= len(told)
+    assert not [peer for peer in met if peer.received]
+    assert len(road.posts) == len(road.taken)
+
+
+@row(5, part="reset at the first byte, on a connection that was kept", answer="502 outcome-unknown; unknown")
+def test_row_05_kept_connection_is_reset(road: Scene) -> None:
+    road.works_again()
+    kept = len(road.sandbox.connections)
+    road.sandbox.set_fault("reset_before_read")
+    order_id = road.is_unknown(road.send(road.want()))
+    assert len(road.sandbox.connections) - kept <= 1, "the kept one, and perhaps a look at the listing"
+    assert len(road.taken) == 1
+    assert not road.view(order_id)["upstreamOrderId"]
+
+
+@row(
+    6,
+    fault="the connection is reset when the order's headers are read, or all of it, and OfferGrid does not act",
+    answer="502 outcome-unknown; unknown",
+    holds="sent once; the same key is told the same doubt, and nothing is sent again",
+)
+@pytest.mark.parametrize("kind", ["reset_after_headers", "reset_after_read"])
+def test_row_06_reset_without_acting(direct: Scene, kind: str) -> None:
+    direct.sandbox.set_fault(kind)
+    want = direct.want()
+    order_id = direct.is_unknown(direct.send(want))
+    assert direct.told(direct.send(want), 502, "outcome-unknown", "unknown") == order_id
+    assert (len(direct.posts), len(direct.taken)) == (1, 0)
+
+
+@row(
+    7,
+    fault="OfferGrid takes the order, then resets the connection",
+    answer="502 outcome-unknown; unknown, then placed",
+    holds="the listing's own bytes are its answer from then on, each time the same; sent once",
+)
+def test_row_07_placed_then_reset(direct: Scene) -> None:
+    direct.sandbox.set_fault("place_then_reset")
+    want = direct.want()
+    order_id = direct.is_unknown(direct.send(want))
+    direct.is_placed_in_the_end(want, order_id)
+
+
+@row(
+    8,
+    fault="OfferGrid takes the order, then says nothing",
+    answer="504 outcome-unknown at timeout_s; unknown, then placed",
+    holds="not a moment early; the key is answered with 201 later; counted as a false timeout; sent once",
+)
+def test_row_08_placed_then_silent(hasty: Scene) -> None:
+    false = hasty.metric("ordergate_false_timeouts_total")
+    hasty.sandbox.set_fault("place_then_hang")
+    want = hasty.want()
+    order_id = hasty.is_unknown(hasty.send(want), 504)
+    assert hasty.took_s() >= 1
+    hasty.is_placed_in_the_end(want, order_id)
+    assert hasty.metric("ordergate_false_timeouts_total") == false + 1
+
+
+@row(
+    9,
+    fault="OfferGrid ends its side of the connection without an answer",
+    answer="502 outcome-unknown; unknown",
+    holds="the gateway closes its side; sent once",
+)
+def test_row_09_end_without_an_answer(road: Scene) -> None:
+    seen: list[Peer] = []
+
+    async def half_closes(peer: Peer) -> None:
+        seen.append(peer)
+        await peer.request()
+        peer.finish()
+        await peer.read_to_end()
+
+    road.front.next(half_closes)
+    road.is_unknown(road.send(road.want()))
+    wait_until(seen[0].ended.is_set, "the gateway's end")
+    assert not road.posts
+
+
+@row(9, part="OfferGrid had taken it", answer="502 outcome-unknown; unknown, then placed", holds="sent once")
+def test_row_09_placed_and_ended_without_an_answer(direct: Scene) -> None:
+    direct.sandbox.set_fault("garbage", body="")
+    want = direct.want()
+    direct.is_placed_in_the_end(want, direct.is_unknown(direct.send(want)))
+
+
+@row(
+    10,
+    fault="the answer, or its body, trickles in byte by byte",
+    answer="504 outcome-unknown at timeout_s; unknown, then placed",
+    holds="bytes that keep coming win no time; the order's place is free for the next one",
+)
+@pytest.mark.parametrize("where", ["answer", "body"])
+def test_row_10_answer_trickles(hasty: Scene, where: str) -> None:
+    hasty.sandbox.set_fault("trickle", every_s=0.05, where=where)
+    want = hasty.want()
+    order_id = hasty.is_unknown(hasty.send(want), 504)
+    # Each of its some hundred bytes takes 0.05 s.
+    assert 1 <= hasty.took_s() < 5
+    assert hasty.metric("ordergate_upstream_in_flight") == 0
+    hasty.is_placed_in_the_end(want, order_id)
+    hasty.works_again()
+
+
+# A tenth of what is usual on both sides: idle connections are used for 3 s, and closed by OfferGrid after 5 s.
+CLOSED_AFTER_S: Final = 0.5
+PAUSES_S: Final = (0.2, 0.8)
+LANES, ORDERS_A_LANE = 8, 8
+
+
+@row(
+    11,
+    fault="OfferGrid closes connections that are idle for 5 s; orders come 2 to 8 s apart (all in tenths)",
+    answer="201; placed",
+    holds="each of 64 orders, on a fresh connection where the old one is too old: none is in doubt",
+)
+def test_row_11_idle_connections_are_closed(direct: Scene) -> None:
+    direct.sandbox.set_fault("idle_close", after_s=CLOSED_AFTER_S, count=0)
+    chance = random.Random(11)  # noqa: S311 - no secret: how long a tenant waits
+
+    def lane(pauses: list[float]) -> list[tuple[Want, int]]:
+        found = []
+        for pause_s in pauses:
+            want = direct.want()
+            found.append((want, direct.send(want).status_code))
+            threading.Event().wait(pause_s)  # the pause is what is tried out
+        return found
+
+    lanes = [[chance.uniform(*PAUSES_S) for _ in range(ORDERS_A_LANE)] for _ in range(LANES)]
+    with ThreadPoolExecutor(LANES) as pool:
+        found = [one for of_lane in pool.map(lane, lanes) for one in of_lane]
+    assert [status for _, status in found] == [201] * len(found)
+    assert len(direct.posts) == len(direct.taken) == len(found)
+
+
+@row(
+    12,
+    fault="OfferGrid stops reading in the middle of a large order",
+    answer="504 outcome-unknown; unknown",
+    holds="the rest of it never arrives, not even when OfferGrid reads again after the answer",
+)
+def test_row_12_large_order_is_not_read(hasty: Scene) -> None:
+    seen: list[Peer] = []
+    read_again = threading.Event()
+
+    async def stops_reading(peer: Peer) -> None:
+        seen.append(peer)
+        peer.stop_reading()
+        await asyncio.to_thread(read_again.wait)
+        peer.read_again()
+        await peer.read_to_end()
+
+    hasty.front.cut()
+    hasty.front.next(stops_reading)
+    want = hasty.want(padding="x" * 200_000)
+    order_id = hasty.is_unknown(hasty.send(want), 504)
+    read_again.set()
+    wait_until(seen[0].ended.is_set, "the end of the connection")
+    assert 0 < len(seen[0].received) < 200_000
+    assert not hasty.posts
+    assert not hasty.view(order_id)["upstreamOrderId"]
