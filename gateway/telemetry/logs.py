@@ -3,13 +3,18 @@
 Only fields of the allow-list are written, so that customers' data and secrets cannot slip in by a careless call;
 what is not on it is dropped and its name is noted. Values are cut at `MAX_VALUE` characters, and control characters
 are escaped, so that no value can begin a line of its own. Of an exception its type and its way are written, never
-its message: a message may quote whatever was being read.
+its message: a message may quote whatever was being read. No order waits for whoever reads the lines.
 """
 
+import atexit
 import logging
+import os
+import queue
 import sys
+import threading
 import traceback
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, Final, TextIO, cast
 
 import structlog
@@ -23,6 +28,13 @@ FIELDS: Final = frozenset({
     "exception", "setting", "settings", "url",
 })  # fmt: skip
 MAX_VALUE: Final = 4_096
+
+MAX_WAITING: Final = 10_000
+"""Lines, some 3 MB: a few seconds of a busy gateway, for as long as whoever reads them is slow."""
+
+FINISH_WITHIN_S: Final = 1.0
+"""At the end of the process."""
+
 _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 Log = structlog.typing.FilteringBoundLogger
@@ -37,13 +49,14 @@ def make_log(*, level: str, style: str, clock: Clock, stream: TextIO | None = No
         return event
 
     to = stream or sys.stderr
+    out = _Patient(to) if stream else _beside(sys.stderr)
     render: list[Any] = (
         [printable, structlog.dev.ConsoleRenderer(colors=to.isatty(), timestamp_key="at")]
         if style == "console"
         else [structlog.processors.JSONRenderer(ensure_ascii=True)]
     )
     log: Log = structlog.wrap_logger(
-        structlog.WriteLogger(cast("TextIO", _Patient(to))),
+        structlog.WriteLogger(cast("TextIO", out)),
         processors=[stamp, exception_way, only_allowed, *render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         context_class=dict,
@@ -108,6 +121,57 @@ class _Patient:
             self._stream.flush()
         except (OSError, ValueError):
             return
+
+
+class _Beside:
+    """A file descriptor that is written to from a thread of its own: a pipe that nobody reads holds up no order.
+
+    Past `MAX_WAITING` lines that wait, further ones are lost; how many is said when there is room again.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines: queue.Queue[str] = queue.Queue(MAX_WAITING)
+        self._lost = 0
+        # A daemon: at the end of the process a pipe that is still blocked must not keep it.
+        threading.Thread(target=self._serve, name="log-writer", daemon=True).start()
+        atexit.register(self.finish)
+
+    def write(self, text: str) -> None:
+        try:
+            self._lines.put_nowait(text)
+        except queue.Full:
+            self._lost += 1
+
+    def flush(self) -> None:
+        """What structlog asks for after each line. The thread needs no telling."""
+
+    def finish(self) -> None:
+        """Waits, `FINISH_WITHIN_S` at most, for what was written so far."""
+        with self._lines.all_tasks_done:
+            self._lines.all_tasks_done.wait_for(lambda: not self._lines.unfinished_tasks, FINISH_WITHIN_S)
+
+    def _serve(self) -> None:
+        while True:
+            self._write_out(self._lines.get())
+            lost, self._lost = self._lost, 0
+            if lost:
+                self._write_out(f'{{"event": "log_lines_lost", "count": {lost}, "level": "warning"}}\n')
+            self._lines.task_done()
+
+    def _write_out(self, text: str) -> None:
+        """Not through the stream: its lock, held by a thread that hangs, would make the process's end a crash."""
+        data = text.encode("utf-8", "backslashreplace")
+        with suppress(OSError):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
+
+def _beside(stream: TextIO) -> "_Beside | _Patient":
+    try:
+        return _Beside(stream.fileno())
+    except (OSError, ValueError):  # no file: what a test put in its place
+        return _Patient(stream)
 
 
 class _Foreign(logging.Handler):

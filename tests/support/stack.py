@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -26,6 +26,8 @@ from gateway.wiring import open_administration
 from tests.support.needs import ROOT
 
 UPSTREAM_KEY = "sandbox-key-of-the-team"
+SERVE: Final = ("gateway.cli.main", "serve")
+"""The program as it is: a module and its arguments."""
 START_WITHIN_S = 30
 
 
@@ -42,13 +44,16 @@ def an_order(**members: Any) -> dict[str, Any]:
 
 
 class Process:
-    """One `ordergate serve`, its log lines gathered as they come."""
+    """One `ordergate serve`, its log lines gathered as they come.
 
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+    `program` is run instead where a test needs a gateway that something is wrong with.
+    """
+
+    def __init__(self, environ: Mapping[str, str], folder: Path, program: Sequence[str] = SERVE) -> None:
         self.log: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli.main", "serve"],
+            [sys.executable, "-m", *program],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
             stdout=subprocess.DEVNULL,
@@ -121,6 +126,7 @@ class Stack(msgspec.Struct, kw_only=True):
     settings: Settings
     token: str
     process: Process
+    program: Sequence[str] = SERVE
 
     @property
     def tenant_url(self) -> str:
@@ -160,13 +166,14 @@ class Stack(msgspec.Struct, kw_only=True):
         self.start()
 
     def start(self) -> None:
-        self.process = Process(self.environ, self.folder)
+        self.process = Process(self.environ, self.folder, self.program)
         self.process.wait_for("ready")
 
 
 @contextmanager
 def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]:
-    """`settings`: environment names without their prefix, `upstream__timeout_s=1`."""
+    """`settings`: environment names without their prefix, `upstream__timeout_s=1`; and `program`, as for `Process`."""
+    program: Sequence[str] = settings.pop("program", SERVE)
     with tempfile.TemporaryDirectory(prefix="ordergate-") as name:
         folder = Path(name)
         environ = {
@@ -187,7 +194,12 @@ def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]
             admin.add_tenant(NewTenant(name="shop", team="team"))
             token = admin.issue_token("shop").token.text()
         stack = Stack(
-            folder=folder, environ=environ, settings=loaded, token=token, process=Process(environ, folder)
+            folder=folder,
+            environ=environ,
+            settings=loaded,
+            token=token,
+            process=Process(environ, folder, program),
+            program=program,
         )
         try:
             stack.process.wait_for("ready")

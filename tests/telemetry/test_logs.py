@@ -1,8 +1,11 @@
 """Logs: one line an event, nothing that is not on the list, and no harm from what they are written to."""
 
+import fcntl
 import io
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -171,3 +174,29 @@ def test_a_librarys_slip_in_formatting_does_not_come_back_to_it() -> None:
     _, stream = _log()
     logging.getLogger("library").warning("%d things", "no number")
     assert _events(stream)[0]["error"] == "%d things"
+
+
+def test_a_pipe_that_nobody_reads_holds_up_nobody_and_what_was_lost_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.telemetry.logs.MAX_WAITING", 10)
+    reading, writing = os.pipe()
+    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    assert os.write(writing, b"." * size) == size
+    with open(writing, "w", encoding="utf-8") as pipe:  # noqa: PTH123  # it has no path
+        monkeypatch.setattr(sys, "stderr", pipe)
+        log = make_log(level="info", style="json", clock=At())
+        for number in range(100):
+            log.info("listening", count=number)
+        with open(reading, encoding="utf-8") as lines:  # noqa: PTH123  # as above
+            assert lines.read(size) == "." * size
+            kept: list[int] = []
+            lost = 0
+            while len(kept) + lost < 100:
+                line = json.loads(lines.readline())
+                if line["event"] == "log_lines_lost":
+                    lost += line["count"]
+                else:
+                    kept.append(line["count"])
+    assert kept == sorted(kept)
+    assert lost > 50
