@@ -40,7 +40,6 @@ MISSING: Final[frozenset[int]] = frozenset(
         68,
         69,
         70,
-        71,
         75,
         76,
     }
