@@ -132,12 +132,17 @@ class Watch:
     def close_idlest(self, at_least_s: float) -> bool:
         """Ends the connection on which nothing was for the longest time; False where none has been idle so long."""
         before = self._clock.monotonic() - at_least_s
+        found: list[tuple[float, Watched, Phase]] = []
         for phase in (Phase.FRESH, Phase.QUIET):
             for connection, since in self._since[phase].items():
                 if since > before:
                     break
                 if connection.can_be_spared():
-                    self.enter(connection, None)
-                    connection.time_is_over(phase)
-                    return True
-        return False
+                    found.append((since, connection, phase))
+                    break
+        if not found:
+            return False
+        _, connection, phase = min(found, key=lambda candidate: candidate[0])
+        self.enter(connection, None)
+        connection.time_is_over(phase)
+        return True

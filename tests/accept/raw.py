@@ -1,6 +1,7 @@
 """Requests as bytes over a bare socket, for what no well-behaved library would send."""
 
 import json
+import select
 import socket
 from types import TracebackType
 from typing import Final, Self
@@ -33,6 +34,18 @@ class RawConnection:
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
+
+    def send_slowly(self, data: bytes, every_s: float) -> None:
+        """One byte at a time, until the other side says something or ends the connection."""
+        news = select.poll()
+        news.register(self._socket, select.POLLIN)
+        for byte in data:
+            try:
+                self._socket.send(bytes([byte]))
+            except ConnectionError:
+                return
+            if news.poll(every_s * 1000):
+                return
 
     def answer(self, *, body: bool = True) -> httpx.Response:
         """The next answer; `body` is False for the answer to a HEAD. EOFError where there is none."""

@@ -29,6 +29,23 @@ FRAMING: Final[dict[str, dict[str, Any]]] = {
     "chunked and a length": {"lines": [CHUNKED]},
     "unknown transfer coding": {"lines": ["Transfer-Encoding: xchunked"], "length": False},
     "chunked is not last": {"lines": ["Transfer-Encoding: chunked, gzip"], "length": False},
+    "a coding beside chunked": {
+        "lines": ["Transfer-Encoding: gzip, chunked"], "length": False, "body": b"2\r\n{}\r\n0\r\n\r\n",
+    },
+    "chunked on two lines": {"lines": [CHUNKED, CHUNKED], "length": False, "body": b"0\r\n\r\n"},
+    "chunked with a parameter": {"lines": [f"{CHUNKED};q=1"], "length": False, "body": b"0\r\n\r\n"},
+    "chunked in HTTP/1.0": {
+        "first": "POST /orders HTTP/1.0", "lines": [CHUNKED], "length": False, "body": b"0\r\n\r\n",
+    },
+    "empty transfer coding": {"lines": ["Transfer-Encoding:"], "length": False, "body": b"0\r\n\r\n"},
+    "LF in a chunk's extension": {"lines": [CHUNKED], "length": False, "body": b"2;a\n{}\r\n0\r\n\r\n"},
+    "LF behind a chunk": {"lines": [CHUNKED], "length": False, "body": b"2\r\n{}\n0\r\n\r\n"},
+    "a trailer": {
+        "lines": [CHUNKED], "length": False, "body": b"2\r\n{}\r\n0\r\nIdempotency-Key: behind\r\n\r\n",
+    },
+    "no host": {"host": None},
+    "two hosts": {"lines": ["Host: gateway"]},
+    "a path in the host": {"host": "Host: a/healthz?"},
     "chunk size is no number": {"lines": [CHUNKED], "length": False, "body": b"zz\r\n{}\r\n0\r\n\r\n"},
     "chunk lines end with LF": {"lines": [CHUNKED], "length": False, "body": b"2\n{}\n0\n\n"},
     "chunk is longer than it says": {"lines": [CHUNKED], "length": False, "body": b"1\r\n{}\r\n0\r\n\r\n"},
