@@ -47,6 +47,17 @@ class RawConnection:
             if news.poll(every_s * 1000):
                 return
 
+    def send_what_is_taken(self, data: bytes, patience_s: float) -> int:
+        """Sends until the other side takes nothing for so long, or all is sent; how many bytes."""
+        room = select.poll()
+        room.register(self._socket, select.POLLOUT)
+        left = memoryview(data)
+        self._socket.setblocking(False)
+        while left and room.poll(patience_s * 1000):
+            left = left[self._socket.send(left) :]
+        self._socket.settimeout(WAIT_S)
+        return len(data) - len(left)
+
     def answer(self, *, body: bool = True) -> httpx.Response:
         """The next answer; `body` is False for the answer to a HEAD. EOFError where there is none."""
         while b"\r\n\r\n" not in self._bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.matrix import PAGE, Row, Shown, page, row, rows_of, shown
 
-ROWS: Final = frozenset({*range(1, 54), *range(60, 77)})
+ROWS: Final = frozenset({*range(1, 54), *range(60, 77), 78})
 # The rows that no test shows yet, one a line. It is exact, so that it only gets shorter: whoever adds a row's first
 # test takes it from here.
 MISSING: Final[frozenset[int]] = frozenset(
@@ -34,14 +34,11 @@ MISSING: Final[frozenset[int]] = frozenset(
         62,
         63,
         64,
-        65,
         66,
         67,
         68,
         69,
         70,
-        75,
-        76,
     }
 )
 

@@ -23,6 +23,7 @@ TIMEOUT_S: Final = 0.6
 BYTE_EVERY_S: Final = 0.05
 BEGUN: Final = b"POST /orders HTTP/1.1\r\nHost: gateway\r\nX-A: "
 MANY: Final = 2_000
+HEALTH: Final = request(first="GET /healthz HTTP/1.1", kind=None, body=b"")
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +192,33 @@ def test_row_75_no_connection_left(world: World) -> None:
     others_are_served(world)
 
 
+@row(
+    75,
+    part="every connection idle",
+    fault="one tenant holds every connection open and sends nothing",
+    answer="201 to another tenant: the idlest is closed for it",
+    holds="the others stay open, and the one with a request begun is never the one",
+)
+def test_row_75_the_idlest_makes_room() -> None:
+    with (
+        a_world(budget__per_minute=0, tenant_api__header_timeout_s=300, tenant_api__max_connections=3) as world,
+        RawConnection(world.stack.tenant_url) as begun,
+        RawConnection(world.stack.tenant_url) as idlest,
+        RawConnection(world.stack.tenant_url) as idle,
+    ):
+        begun.send(HEALTH[:-1])
+        idle.send(HEALTH)
+        assert idle.answer().status_code == 200
+        wait_until(
+            lambda: exchange(world.stack.tenant_url, request(token=world.stack.token)).status_code == 201,
+            "an order placed",
+        )
+        assert idlest.is_closed()
+        for connection, rest in ((begun, HEALTH[-1:]), (idle, HEALTH)):
+            connection.send(rest)
+            assert connection.answer().status_code == 200
+
+
 @pytest.fixture
 def plain_world() -> Iterator[World]:
     """A gateway with the connections that it has by default, which may be idle for 4 s."""
@@ -295,9 +323,6 @@ def test_row_65_sixty_four_descriptors(poor_world: World) -> None:
         assert again.status_code == 201
         assert ("idempotent-replayed" in again.headers) is (first.status_code == 201)
         assert taken(world, key) == [again.json()["orderId"]]
-
-
-HEALTH: Final = request(first="GET /healthz HTTP/1.1", kind=None, body=b"")
 
 
 def an_order_alone(world: World, key: str) -> httpx.Response:

@@ -8,4 +8,4 @@ from gateway.cli.main import main
 if __name__ == "__main__":
     most = int(sys.argv.pop(1))
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    sys.exit(main())
+    main()
