@@ -3,7 +3,7 @@
 On standard input it is told, a line of JSON each, what to run, `{"run": N, "args": […], "folder": …, "environ": {…}}`,
 and which of those that still run to signal, `{"run": N, "signal": …}`. On standard output it says
 `{"run": N, "pid": …}` and, once it is over, `{"run": N, "status": …}` (the exit status, negative: the signal). What a
-run itself says goes to `FOLDER/log`. The nursery has no thread and no open ledger of its own, so that nothing of it
+run itself says goes to `FOLDER/log-N`. The nursery has no thread and no open ledger of its own, so that nothing of it
 is shared by accident.
 """
 
@@ -53,7 +53,7 @@ def become(order: dict[str, Any]) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(order["folder"])
     null = os.open(os.devnull, os.O_RDONLY)
-    log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(f"log-{order['run']}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number, file in ((0, null), (1, log), (2, log)):
         os.dup2(file, number)
     for file in range(3, 64):  # the nursery's own, and those of nobody

@@ -19,12 +19,11 @@ WITHIN_S: Final = 60
 
 
 class Run:
-    """One run of the program. Its log is in `folder/log`, after those of earlier runs there."""
+    """One run of the program."""
 
-    def __init__(self, folder: Path, signal_it: Callable[[signal.Signals], None]) -> None:
+    def __init__(self, log: Path, signal_it: Callable[[signal.Signals], None]) -> None:
         self._signal = signal_it
-        self._log = folder / "log"
-        self._from = self._log.stat().st_size if self._log.exists() else 0
+        self._log = log
         self.began = threading.Event()
         self.ended = threading.Event()
         self.pid = 0
@@ -34,15 +33,16 @@ class Run:
         """Its log lines so far; what is no JSON (a warning of the interpreter, say) as an event `text`."""
         if not self._log.exists():
             return []
-        with self._log.open("rb") as file:
-            file.seek(self._from)
-            whole = file.read().rpartition(b"\n")[0]
+        whole = self._log.read_bytes().rpartition(b"\n")[0]
         return [_line(line) for line in whole.splitlines()]
+
+    def ready_now(self) -> bool:
+        return any(line["event"] == "ready" for line in self.log())
 
     def ready(self) -> bool:
         """Waits for the listeners: whether they are there, or the process ended before."""
         until = time.monotonic() + WITHIN_S
-        while not any(line["event"] == "ready" for line in self.log()):
+        while not self.ready_now():
             if self.ended.wait(0.003):
                 return False
             assert time.monotonic() < until, f"neither ready nor ended: {self.log()}"
@@ -104,7 +104,7 @@ class Nursery:
     def run(self, args: Sequence[str], folder: Path, environ: Mapping[str, str]) -> Run:
         """Begins a run; its process is there when this returns."""
         number = next(self._numbers)
-        run = Run(folder, lambda given: self._tell({"run": number, "signal": int(given)}))
+        run = Run(folder / f"log-{number}", lambda given: self._tell({"run": number, "signal": int(given)}))
         self._runs[number] = run
         self._tell({"run": number, "args": list(args), "folder": str(folder), "environ": dict(environ)})
         assert run.began.wait(WITHIN_S), "the nursery does not answer"

@@ -26,7 +26,7 @@ from gateway.wiring import open_administration
 from tests.crash.nursery_client import WITHIN_S, Nursery, Run
 from tests.crash.steps import BEFORE
 from tests.support import promise
-from tests.support.promise import Told, told
+from tests.support.promise import Records, Told, told
 from tests.support.records import files_under, records_of, rows_of, vault_of, watch_history
 from tests.support.stack import UPSTREAM_KEY, an_order
 
@@ -58,7 +58,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_home(folder: Path) -> Home:
-    environ = _environ(folder, "http://localhost:3000")
+    environ = environ_of(folder, "http://localhost:3000")
     with open_administration(load_settings(None, environ)) as admin:
         admin.add_team("team")
         admin.add_key("team", Secret(UPSTREAM_KEY))
@@ -68,7 +68,7 @@ def make_home(folder: Path) -> Home:
     return Home(folder=folder, token=token)
 
 
-def _environ(folder: Path, base_url: str, **settings: Any) -> dict[str, str]:
+def environ_of(folder: Path, base_url: str, **settings: Any) -> dict[str, str]:
     return {
         "ORDERGATE_TENANT_API__PORT": "0",
         "ORDERGATE_ADMIN_API__PORT": "0",
@@ -97,9 +97,13 @@ class Life:
     def ledger(self) -> Path:
         return self.folder / "var/ordergate.db"
 
+    def launch(self, **settings: Any) -> Run:
+        """A further process on this folder. Whoever launches it ends it."""
+        return self._nursery.run(["serve"], self.folder, self._environ(**settings))
+
     def start(self, crash_at: int | str | None = None, how: str = BEFORE, **settings: Any) -> bool:
-        """A process on this folder, its steps counted where `crash_at` is given. Whether it came up."""
-        environ = _environ(self.folder, self.sandbox.base_url, **settings)
+        """This life's next process, its steps counted where `crash_at` is given. Whether it came up."""
+        environ = self._environ(**settings)
         if crash_at is not None:
             steps = self.folder / "steps"
             steps.unlink(missing_ok=True)
@@ -107,9 +111,12 @@ class Life:
         self._run = self._nursery.run(["serve"], self.folder, environ)
         return self._run.ready()
 
+    def _environ(self, **settings: Any) -> dict[str, str]:
+        return environ_of(self.folder, self.sandbox.base_url, **settings)
+
     def command(self, *args: str, crash_at: int | str | None = None, how: str = BEFORE) -> int:
         """A command beside whatever runs, its steps counted; its exit status."""
-        environ = _environ(self.folder, self.sandbox.base_url)
+        environ = self._environ()
         if crash_at is not None:
             environ |= {"CRASH_STEPS": str(self.folder / "steps"), "CRASH_AT": str(crash_at), "CRASH_HOW": how}
         return self._nursery.run(args, self.folder, environ).end()
@@ -130,14 +137,14 @@ class Life:
         while before != (before := len(self.steps())) and not self.run.ended.wait(for_s):
             pass
 
-    def ask(self, mark: str, key: str | None = None) -> Told | None:
-        """One request for what `mark` names; None where no whole answer came."""
+    def ask(self, mark: str, key: str | None = None, *, port: int | None = None) -> Told | None:
+        """One request for what `mark` names; None where no whole answer came. May be called by several threads."""
         self.wanted[mark] = key
         headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
         if key is not None:
             headers["idempotency-key"] = key
         body = json.dumps(an_order(notes=mark))
-        connection = http.client.HTTPConnection("127.0.0.1", self.run.port(), timeout=WITHIN_S)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.run.port(), timeout=WITHIN_S)
         asked_at = time.monotonic()
         try:
             connection.request("POST", "/orders", body, headers)
@@ -157,17 +164,24 @@ class Life:
     def unsettled(self) -> list[str]:
         return promise.nothing_unsettled(rows_of(self.ledger))
 
+    def settled(self) -> list[str]:
+        """Waits until every order is settled; those that are not in the end."""
+        until = time.monotonic() + WITHIN_S / 2
+        while (left := self.unsettled()) and time.monotonic() < until:
+            if not DECIDES_ABSENCE and self._is_nowhere():
+                return []
+            time.sleep(0.02)
+        return left
+
     def heal(self) -> list[str]:
         """The program started again, with the tenant asking until it knows; what is not known in the end."""
         self.sandbox.clear_faults()
         assert self.start(**HEALING), f"it does not start again: {self.run.log()}"
         until = time.monotonic() + WITHIN_S / 2
-        left = self._left()
-        while left and time.monotonic() < until:
+        while (left := self._left()) and time.monotonic() < until:
             if not DECIDES_ABSENCE and self._is_nowhere():
                 return []
             time.sleep(0.02)
-            left = self._left()
         return left
 
     def _is_nowhere(self) -> bool:
@@ -185,16 +199,19 @@ class Life:
         ]
         return [*open_ones, *self.unsettled()]
 
+    def records(self) -> Records:
+        return records_of(told=self.told, sandbox=self.sandbox, ledger=self.ledger, seals=vault_of(self.folder))
+
     def broken(self) -> list[str]:
-        found = records_of(told=self.told, sandbox=self.sandbox, ledger=self.ledger, seals=vault_of(self.folder))
         canaries = {
             "the upstream key": UPSTREAM_KEY,
             "the token": self._token,
             "a customer": CUSTOMER,
             "an idempotency key": KEY_CANARY,
         }
-        said = [f"it said {line}" for line in self.run.log() if line["event"] in ("defect", "text")]
-        return [*promise.broken(found), *promise.canaries_found(files_under(self.folder), canaries), *said]
+        log = [line for file in self.folder.glob("log-*") for line in file.read_bytes().splitlines()]
+        said = [f"it said {line!r}" for line in log if not line.startswith(b"{") or b'"event":"defect"' in line]
+        return [*promise.broken(self.records()), *promise.canaries_found(files_under(self.folder), canaries), *said]
 
     def close(self) -> None:
         if self._run is not None:
