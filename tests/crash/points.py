@@ -140,20 +140,26 @@ class Life:
     def ask(self, mark: str, key: str | None = None, *, port: int | None = None) -> Told | None:
         """One request for what `mark` names; None where no whole answer came. May be called by several threads."""
         self.wanted[mark] = key
-        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
-        if key is not None:
-            headers["idempotency-key"] = key
-        body = json.dumps(an_order(notes=mark))
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.run.port(), timeout=WITHIN_S)
+        body = json.dumps(an_order(notes=mark)).encode()
+        lines = [
+            "POST /orders HTTP/1.1",
+            "host: localhost",
+            f"authorization: Bearer {self._token}",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+            *([] if key is None else [f"idempotency-key: {key}"]),
+        ]
+        request = "\r\n".join(lines).encode() + b"\r\n\r\n" + body
         asked_at = time.monotonic()
         try:
-            connection.request("POST", "/orders", body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
+            with socket.create_connection(("127.0.0.1", port or self.run.port()), timeout=WITHIN_S) as connection:
+                connection.sendall(request)  # in one piece: whoever reads it takes one step
+                answer = http.client.HTTPResponse(connection, method="POST")
+                answer.begin()
+                content = answer.read()
+                answer.close()
         except (OSError, http.client.HTTPException):  # it was stopped meanwhile
             return None
-        finally:
-            connection.close()
         found = told(
             tenant="shop", key=key, mark=mark, status=answer.status, headers=dict(answer.getheaders()), body=content,
             asked_at=asked_at, told_at=time.monotonic(),

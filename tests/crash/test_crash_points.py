@@ -7,6 +7,7 @@ tenant asks again, and the three records must agree.
 
 import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,9 +62,14 @@ def killed_with_it_in_flight(life: Life) -> None:
 
 
 def ask_while_nobody_listens(life: Life) -> None:
-    """Longer than the pause before the second attempt, shorter than that before the third."""
-    life.sandbox.set_fault("refuse", after_s=0.15)
-    ask(life)
+    """Until two attempts have met a closed port: before the third there is a pause."""
+    life.sandbox.set_fault("refuse", after_s=WITHIN_S)
+    asking = threading.Thread(target=ask, args=(life,))
+    asking.start()
+    while asking.is_alive() and [step.name for step in life.steps()].count("upstream connect") < 2:
+        time.sleep(0.005)
+    life.sandbox.set_fault("refuse", after_s=0)
+    asking.join()
 
 
 def faulty(kind: str, **parameters: Any) -> Callable[[Life], None]:
