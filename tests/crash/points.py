@@ -84,7 +84,8 @@ class Life:
     """One folder, one sandbox, and what the tenant was told, over as many processes as it takes."""
 
     def __init__(self, nursery: Nursery, home: Home, folder: Path, sandbox: SandboxThread) -> None:
-        shutil.copytree(home.folder / "var", folder / "var")
+        if home.folder.exists():
+            shutil.copytree(home.folder / "var", folder / "var")
         self.folder = folder
         self.sandbox = sandbox
         self.told: list[Told] = []
@@ -103,23 +104,28 @@ class Life:
 
     def start(self, crash_at: int | str | None = None, how: str = BEFORE, **settings: Any) -> bool:
         """This life's next process, its steps counted where `crash_at` is given. Whether it came up."""
+        self._run = self._nursery.run(["serve"], self.folder, self._counted(crash_at, how, **settings))
+        return self._run.ready()
+
+    def _counted(self, crash_at: int | str | None, how: str, **settings: Any) -> dict[str, str]:
         environ = self._environ(**settings)
         if crash_at is not None:
             steps = self.folder / "steps"
             steps.unlink(missing_ok=True)
             environ |= {"CRASH_STEPS": str(steps), "CRASH_AT": str(crash_at), "CRASH_HOW": how}
-        self._run = self._nursery.run(["serve"], self.folder, environ)
-        return self._run.ready()
+        return environ
 
     def _environ(self, **settings: Any) -> dict[str, str]:
         return environ_of(self.folder, self.sandbox.base_url, **settings)
 
     def command(self, *args: str, crash_at: int | str | None = None, how: str = BEFORE) -> int:
         """A command beside whatever runs, its steps counted; its exit status."""
-        environ = self._environ()
-        if crash_at is not None:
-            environ |= {"CRASH_STEPS": str(self.folder / "steps"), "CRASH_AT": str(crash_at), "CRASH_HOW": how}
-        return self._nursery.run(args, self.folder, environ).end()
+        return self._nursery.run(args, self.folder, self._counted(crash_at, how)).end()
+
+    def said(self) -> str:
+        """The end of what the newest process of this folder said."""
+        logs = sorted(self.folder.glob("log-*"), key=lambda file: int(file.name.partition("-")[2]))
+        return logs[-1].read_text()[-2000:]
 
     @property
     def run(self) -> Run:
@@ -257,7 +263,7 @@ class Stage:
         self._count = 0
 
     @contextmanager
-    def _life(self) -> Iterator[Life]:
+    def life(self) -> Iterator[Life]:
         while not _listens(self._sandbox.port):  # a fault of the life before may have closed it for a moment
             time.sleep(0.01)
         self._count += 1
@@ -271,7 +277,7 @@ class Stage:
 
     def told_in_full(self, story: Story) -> list[Step]:
         """The story's steps, in the order in which they were taken."""
-        with self._life() as life:
+        with self.life() as life:
             if story.before is not None:
                 story.before(life)
             assert life.start(0, **story.settings), life.run.log()
@@ -288,7 +294,7 @@ class Stage:
 
     def stopped_at(self, story: Story, step: Step, how: str) -> tuple[str | None, list[str]]:
         """The name of the step that it was stopped at (None: it did not come so far), and what is broken."""
-        with self._life() as life:
+        with self.life() as life:
             if story.before is not None:
                 story.before(life)
             if life.start(step.number, how, **story.settings):

@@ -25,6 +25,8 @@ AT_ONCE: Final = 4
 """Lives side by side: each waits for its own process most of the time."""
 
 TRIES: Final = 3
+REFUSED: Final = 4
+"""The exit status of a command that finds its work done already."""
 
 SOAK: Final = os.environ.get("ORDERGATE_SOAK") == "1"
 """The long variant: every write of every story, before, in the middle and after."""
@@ -128,7 +130,11 @@ def points_of(steps: Sequence[Step], *, every_write: bool) -> Iterator[tuple[Ste
         yield steps[-1], AFTER
 
 
-def play(story: Story, points: Iterable[tuple[Step, str]], on: Sequence[Stage]) -> list[str]:
+Stop = Callable[[Stage, Step, str], tuple[str | None, list[str]]]
+"""Plays up to that point; the name of the step that it stopped at, and what is broken afterwards."""
+
+
+def play(stop: Stop, points: Iterable[tuple[Step, str]], on: Sequence[Stage]) -> list[str]:
     """Every point once; what is broken at which. A point that another step got the number of is played again."""
     waiting: queue.SimpleQueue[tuple[Step, str, int]] = queue.SimpleQueue()
     wrong: list[str] = []
@@ -139,7 +145,7 @@ def play(story: Story, points: Iterable[tuple[Step, str]], on: Sequence[Stage]) 
         with suppress(queue.Empty):
             while True:
                 step, how, left = waiting.get_nowait()
-                name, found = stage.stopped_at(story, step, how)
+                name, found = stop(stage, step, how)
                 wrong.extend(f"stopped {how} step {step.number}, {name}: {sentence}" for sentence in found)
                 if name != step.name and left:
                     waiting.put((step, how, left - 1))
@@ -159,7 +165,64 @@ def test_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path
         steps = on[0].told_in_full(story)
         points = list(points_of(steps, every_write=SOAK or name == "an order with a key"))
         began = time.monotonic()
-        wrong = play(story, points, on)
+        wrong = play(lambda stage, step, how: stage.stopped_at(story, step, how), points, on)
     seconds = time.monotonic() - began
     print(f"{name}: {len(points)} points in {seconds:.1f} s, of {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
+    assert not wrong, "\n".join(wrong)
+
+
+COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "team add": ("team", "add", "another"),
+    "token issue": ("token", "issue", "shop"),
+    "tenant suspend": ("tenant", "suspend", "shop"),
+    "db backup": ("db", "backup", "copy.db"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path: Path) -> None:
+    """It has happened or it has not; the ledger is whole, and the command can be given again."""
+    args = COMMANDS[name]
+
+    def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
+        with stage.life() as life:
+            placed_before(life)
+            life.command(*args, crash_at=step.number, how=how)
+            stopped = life.steps()
+            wrong = [f"the ledger is not whole: {life.said()}"] if life.command("db", "check") else []
+            if life.command(*args) not in (0, REFUSED):
+                wrong.append(f"it cannot be given again: {life.said()}")
+            return (stopped[-1].name if len(stopped) == step.number else None), wrong
+
+    with stages(nursery, home, tmp_path) as on:
+        with on[0].life() as life:
+            placed_before(life)
+            assert life.command(*args, crash_at=0) == 0, life.said()
+            steps = life.steps()
+        wrong = play(stop, points_of(steps, every_write=SOAK), on)
+    print(f"{name}: {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_very_first_start_stopped_at_every_step(nursery: Nursery, tmp_path: Path) -> None:
+    """The files are made, the schema is, and the master key fits: at the second start if not at the first."""
+    nowhere = Home(folder=tmp_path / "nowhere", token="")
+
+    def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
+        with stage.life() as life:
+            life.start(step.number, how)
+            life.run.kill()
+            stopped = life.steps()
+            wrong = [] if life.start() else [f"it does not start again: {life.run.log()}"]
+            life.run.kill()
+            if life.command("db", "check"):
+                wrong.append(f"the ledger is not whole: {life.said()}")
+            return (stopped[-1].name if len(stopped) == step.number else None), wrong
+
+    with stages(nursery, nowhere, tmp_path) as on:
+        with on[0].life() as life:
+            assert life.start(0), life.run.log()
+            steps = life.steps()
+        wrong = play(stop, points_of(steps, every_write=SOAK), on)
+    print(f"the very first start: {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
     assert not wrong, "\n".join(wrong)
