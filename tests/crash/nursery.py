@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from gateway.cli.main import main
 from gateway.flow.upkeep import Upkeep
-from tests.crash.steps import Steps, StepsDisk, hook_sockets
+from tests.crash.steps import Steps, StepsDisk, hook_files, hook_sockets
 
 # What the program imports only when it is run.
 for _name in (
@@ -67,6 +67,7 @@ def become(order: dict[str, Any]) -> NoReturn:
         if "CRASH_STEPS" in os.environ:
             steps = Steps(os.environ)
             hook_sockets(steps)
+            hook_files(steps)
             beat_once()
             disk = StepsDisk(steps)  # in use for as long as there is a reference to it
         sys.argv = ["ordergate", *order["args"]]

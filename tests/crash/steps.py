@@ -1,8 +1,9 @@
 """Numbers everything that a process does to the world outside it, and kills the process at the step it is told.
 
-A step is what outlives the process or is seen from outside: a write, sync, truncation or removal of a ledger's file,
-and on sockets a connect, each send and each receive. They are hooked at the lowest layer there is in this process
-(SQLite's VFS, the methods of `socket.socket`), so that whatever the program does in future is numbered as well.
+A step is what outlives the process or is seen from outside: a write, sync, truncation or removal of a file, of the
+ledger's or another, and on sockets a connect, each send and each receive. They are hooked at the lowest layer there is
+in this process (SQLite's VFS, functions of `os`, methods of `socket.socket`), so that whatever the program does in
+future is numbered as well.
 Between two steps nothing outside changes: stopping right after one is stopping right before the next.
 
     CRASH_STEPS   file to which each step is appended, by a raw write before it happens: `NUMBER NAME`
@@ -39,6 +40,7 @@ class Steps:
     def __init__(self, environ: Mapping[str, str]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._log = os.open(environ["CRASH_STEPS"], flags, 0o600)
+        self._write = os.write  # before it is a step itself
         self._at = environ.get("CRASH_AT", "0")
         self._how = environ.get("CRASH_HOW", BEFORE)
         self._lock = threading.Lock()
@@ -49,7 +51,7 @@ class Steps:
         with self._lock:
             self._number += 1
             mine = self._at in (str(self._number), name)
-            os.write(self._log, b"%d %b\n" % (self._number, name.encode()))
+            self._write(self._log, b"%d %b\n" % (self._number, name.encode()))
             if mine and self._how == BEFORE:
                 die()
         if not mine:
@@ -104,6 +106,23 @@ class _StepsFile(apsw.VFSFile):
 def _suffix(path: str) -> str:
     """Which of a ledger's files it is."""
     return path[path.rfind(".db") + 3 :].lstrip("-") or "db"
+
+
+def hook_files(steps: Steps) -> None:
+    """From now on what is done to files beside SQLite (the master key, tokens, copies) is a step, too."""
+
+    def hooked(name: str) -> Callable[..., Any]:
+        done = getattr(os, name)
+
+        def a_step(*args: Any, **options: Any) -> Any:
+            if args[0] in (1, 2):  # what it says of itself is no part of the promise
+                return done(*args, **options)
+            return steps.take(f"file {name}", lambda: done(*args, **options))
+
+        return a_step
+
+    for name in ("write", "fsync", "fdatasync", "rename", "replace", "link", "unlink", "remove", "ftruncate"):
+        setattr(os, name, hooked(name))
 
 
 def hook_sockets(steps: Steps) -> None:
