@@ -22,7 +22,8 @@ def scope(lines: Lines, version: str = "1.1") -> dict[str, Any]:
     [(TE, b"xchunked")], [(TE, b"chunked;a=b")], [(TE, b"\x0bchunked")], [(TE, b"identity")],
     [(CL, b"5"), (CL, b"5")], [(CL, b"5"), (CL, b"6")], [(CL, b"5, 5")], [(CL, b"+5")], [(CL, b"-5")], [(CL, b"0x5")],
     [(CL, b"")], [(CL, b"5_0")], [(CL, b"1" * 19)], [(CL, "\u0665".encode())],
-    [(b"", b"a")], [(b"a ", b"b")], [(b"a\0", b"b")], [(b"a:", b"b")], [(b"a\n", b"b")], [(b"a\nb", b"b")], [(b"\xe4", b"b")],
+    [(b"", b"a")], [(b"a ", b"b")],
+    [(b"a\0", b"b")], [(b"a:", b"b")], [(b"a\n", b"b")], [(b"a\nb", b"b")], [(b"\xe4", b"b")],
     [(b"a", b"b\0")], [(b"a", b"b\r")], [(b"a", b"b\n c")], [(b"a", b"b\x7f")], [(b"upgrade", b"h2c")],
 ])  # fmt: skip
 def test_two_readings_are_refused_and_end_the_connection(lines: Lines) -> None:
