@@ -118,15 +118,24 @@ class Writer:
 
     def _serve(self) -> None:
         fault: LedgerError | None = None
+        group: list[_Job] | None = []
         try:
             while not isinstance(fault, LedgerUndecided) and (group := self._gather()) is not None:
                 began = self._clock.monotonic()
                 fault = self._commit(group)
                 self._loop.call_soon_threadsafe(self._deliver, group, self._clock.monotonic() - began, fault)
         except BaseException:  # noqa: BLE001 - a thread that dies unseen would leave every later order waiting
-            self._loop.call_soon_threadsafe(self.distrust)
+            self._loop.call_soon_threadsafe(self._abandon, group or [])
         with contextlib.suppress(apsw.Error):
             self._connection.close(True)
+
+    def _abandon(self, group: list[_Job]) -> None:
+        """The thread is gone with this group in hand; whether it was committed cannot be known."""
+        self.broken.set()
+        for job in group:
+            job.fault = LedgerUndecided("the writer died")
+            job.deliver()
+        self._refuse_the_rest()
 
     def _gather(self) -> list[_Job] | None:
         """What waits now, one job at least; None when the writer is to stop."""
@@ -164,11 +173,15 @@ class Writer:
         self._waiting -= len(group)
         if isinstance(fault, LedgerUndecided):
             self.broken.set()
-        for job in group:
-            job.deliver()
+        try:
+            for job in group:
+                job.deliver()
+            self._on_commit(seconds, fault)
+        except BaseException:  # whoever waits would wait for ever
+            self._abandon(group)
+            raise
         if self.broken.is_set():
             self._refuse_the_rest()
-        self._on_commit(seconds, fault)
 
     def _refuse_the_rest(self) -> None:
         """Jobs that were queued behind the broken group: nothing of them was written."""
