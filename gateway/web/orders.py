@@ -20,10 +20,12 @@ from gateway.core.problems import MEDIA_TYPE, document
 from gateway.errors import (
     IdempotencyKeyRequired,
     InvalidOrder,
+    Overloaded,
     Problem,
     ReservedMetadata,
 )
-from gateway.flow.answer import Answer
+from gateway.flow.answer import Answer, problem_answer
+from gateway.flow.known import RETRY_SOON_S
 from gateway.flow.place_order import OrderFlow
 from gateway.flow.ports import OrderRequest
 from gateway.telemetry.metrics import Metrics
@@ -67,6 +69,10 @@ class OrderEndpoint:
             answer = await self._answer(tenant, context, scope, receive)
         except TenantGone:  # before there was an order; nobody is there to answer
             return
+        except Overloaded as problem:
+            answer = problem_answer(
+                problem, request_id=context.request_id, outcome="not_placed", retry_s=RETRY_SOON_S
+            )
         except Problem as problem:
             answer = _refusal(problem, context)
         context.order_id, context.outcome = answer.order_id, answer.outcome
@@ -79,7 +85,7 @@ class OrderEndpoint:
         require_json(scope)
         key = idempotency_key(scope)
         raw = await read_body(scope, receive, max_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s)
-        body, content = await _checked(raw)
+        body, content = await _checked(raw, self._body_timeout_s)
         if key is None and tenant.require_idempotency_key:
             raise IdempotencyKeyRequired("Send an Idempotency-Key header with each order.")
         request = OrderRequest(
@@ -94,11 +100,18 @@ class OrderEndpoint:
         return await self._flow.place(request, context.times)
 
 
-async def _checked(raw: bytes) -> tuple[JsonObject, bytes]:
-    """The body as a valid order, and its canonical JSON. A large one is read beside the event loop."""
+async def _checked(raw: bytes, within_s: float) -> tuple[JsonObject, bytes]:
+    """The body as a valid order, and its canonical JSON. A large one is read beside the event loop.
+
+    Raises Overloaded where no thread is free for it in time.
+    """
     if len(raw) <= LARGE_BODY_BYTES:
         return _read(raw)
-    return await asyncio.to_thread(_read, raw)
+    try:
+        async with asyncio.timeout(within_s):
+            return await asyncio.to_thread(_read, raw)
+    except TimeoutError:
+        raise Overloaded("No thread was free in time to read so large a body.") from None
 
 
 def _read(raw: bytes) -> tuple[JsonObject, bytes]:
