@@ -7,6 +7,7 @@ run itself says goes to `FOLDER/log-N`. The nursery has no thread and no open le
 is shared by accident.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -75,6 +76,7 @@ def become(order: dict[str, Any]) -> NoReturn:
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
+        atexit._run_exitfuncs()  # the last lines of the log
         sys.stderr.flush()
         sys.stdout.flush()
         del disk

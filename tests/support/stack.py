@@ -67,6 +67,10 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def _read(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
