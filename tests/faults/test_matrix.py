@@ -32,11 +32,8 @@ MISSING: Final[frozenset[int]] = frozenset(
         60,
         61,
         62,
-        63,
         64,
         66,
-        67,
-        68,
         69,
         70,
     }
