@@ -13,8 +13,6 @@ def direct_scene() -> Iterator[Scene]:
     with a_scene(
         direct=True,
         upstream__timeout_s=5,
-        # Who keeps its place in flight keeps it from the next one.
-        upstream__max_in_flight=1,
         # A tenth of what is usual, as the pauses of the one test that needs it.
         upstream__keepalive_idle_s=0.3,
     ) as scene:
@@ -23,7 +21,12 @@ def direct_scene() -> Iterator[Scene]:
 
 @pytest.fixture(scope="session")
 def front_scene() -> Iterator[Scene]:
-    with a_scene(upstream__timeout_s=5, upstream__connect_timeout_s=0.5) as scene:
+    with a_scene(
+        upstream__timeout_s=5,
+        upstream__connect_timeout_s=0.5,
+        # No connection ends of itself: where one ends, there was a reason.
+        upstream__keepalive_idle_s=86_400,
+    ) as scene:
         yield scene
 
 
@@ -35,13 +38,13 @@ def hasty_scene() -> Iterator[Scene]:
 
 @pytest.fixture
 def direct(direct_scene: Scene) -> Iterator[Scene]:
-    """The sandbox itself behind the gateway; 5 s for an order, one in flight, 0.3 s idle."""
+    """The sandbox itself behind the gateway; 5 s for an order, 0.3 s idle."""
     yield from for_one_case(direct_scene)
 
 
 @pytest.fixture
 def road(front_scene: Scene) -> Iterator[Scene]:
-    """A front between gateway and sandbox; 5 s for an order, 0.5 s to connect."""
+    """A front between gateway and sandbox; 5 s for an order, 0.5 s to connect, any time idle."""
     yield from for_one_case(front_scene)
 
 

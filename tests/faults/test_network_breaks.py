@@ -2,7 +2,6 @@
 for."""
 
 import asyncio
-import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -11,7 +10,7 @@ import pytest
 
 from tests.accept.world import wait_until
 from tests.faults.matrix import row
-from tests.support.scene import Scene, Want
+from tests.support.scene import Scene
 from tests.upstream.wire import Peer
 
 
@@ -150,33 +149,26 @@ def test_row_10_answer_trickles(hasty: Scene, where: str) -> None:
 
 # A tenth of what is usual on both sides: idle connections are used for 3 s, and closed by OfferGrid after 5 s.
 CLOSED_AFTER_S: Final = 0.5
-PAUSES_S: Final = (0.2, 0.8)
-LANES, ORDERS_A_LANE = 8, 8
+PAUSES_S: Final = tuple(0.2 + 0.06 * number for number in range(11))
+AT_ONCE: Final = 8
 
 
 @row(
     11,
     fault="OfferGrid closes connections that are idle for 5 s; orders come 2 to 8 s apart (all in tenths)",
     answer="201; placed",
-    holds="each of 64 orders, on a fresh connection where the old one is too old: none is in doubt",
+    holds="each of 96 orders, on a fresh connection where the old one is too old: none is in doubt",
 )
 def test_row_11_idle_connections_are_closed(direct: Scene) -> None:
     direct.sandbox.set_fault("idle_close", after_s=CLOSED_AFTER_S, count=0)
-    chance = random.Random(11)  # noqa: S311 - no secret: how long a tenant waits
-
-    def lane(pauses: list[float]) -> list[tuple[Want, int]]:
-        found = []
-        for pause_s in pauses:
-            want = direct.want()
-            found.append((want, direct.send(want).status_code))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for pause_s in (0.0, *PAUSES_S):
             threading.Event().wait(pause_s)  # the pause is what is tried out
-        return found
-
-    lanes = [[chance.uniform(*PAUSES_S) for _ in range(ORDERS_A_LANE)] for _ in range(LANES)]
-    with ThreadPoolExecutor(LANES) as pool:
-        found = [one for of_lane in pool.map(lane, lanes) for one in of_lane]
-    assert [status for _, status in found] == [201] * len(found)
-    assert len(direct.posts) == len(direct.taken) == len(found)
+            wants = [direct.want() for _ in range(AT_ONCE)]
+            answers = list(pool.map(direct.send, wants))
+            assert [answer.status_code for answer in answers] == [201] * AT_ONCE, f"{pause_s:.2f} s after the last"
+    orders = AT_ONCE * (1 + len(PAUSES_S))
+    assert len(direct.posts) == len(direct.taken) == orders
 
 
 @row(

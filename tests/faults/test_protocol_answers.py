@@ -45,6 +45,13 @@ LARGE: Final[dict[str, dict[str, Any]]] = {
     "2 GiB": {"kind": "huge", "size": 2 * GIB},
     "2 GiB in chunks": {"kind": "huge", "size": 2 * GIB, "where": "chunked"},
     "1 MiB of headers": {"kind": "huge", "size": MIB, "where": "header"},
+    "1 MiB in ten headers": {
+        "kind": "garbage",
+        "body": "HTTP/1.1 201 Created\r\n"
+        + f"a: {'b' * (MIB // 10)}\r\n" * 10
+        + 'content-length: 15\r\n\r\n{"orderId":"x"}',
+        "close": False,
+    },
     "10,000 headers": {"kind": "garbage", "body": "HTTP/1.1 201 Created\r\n" + "a: b\r\n" * 10_000, "close": False},
     "300 headers": {
         "kind": "garbage",

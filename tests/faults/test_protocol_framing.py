@@ -1,6 +1,8 @@
 """Rows 15 to 22: what comes back is not one whole HTTP answer, or comes when nobody asked, or points elsewhere."""
 
+import asyncio
 import socket
+import threading
 from typing import Any, Final
 
 import pytest
@@ -92,16 +94,19 @@ def test_row_17_more_comes_behind_the_answer(direct: Scene, extra: str | None) -
 ], ids=["whole", "half", "a line end"])  # fmt: skip
 def test_row_18_answer_before_the_order(road: Scene, early: bytes) -> None:
     seen: list[Peer] = []
+    heard = threading.Event()
 
     async def answers_too_early(peer: Peer) -> None:
         seen.append(peer)
         await peer.send(answer_of(await through(road.front, await peer.request())))
+        await asyncio.to_thread(heard.wait)
         await peer.send(early)
         await peer.read_to_end()
 
     road.front.next(answers_too_early)
     first = road.want()
     told = road.is_placed(first, road.send(first))
+    heard.set()
     # What crosses an order on the wire can be told by nobody; what came before it can.
     wait_until(seen[0].ended.is_set, "the end of the connection")
     second = road.want()
@@ -185,8 +190,11 @@ def test_row_20_interim_answers_without_end(direct: Scene, size: int) -> None:
     answer="502 outcome-unknown; unknown, then placed",
     holds="the connection is closed; found in the listing; sent once",
 )
-def test_row_21_switching_protocols(direct: Scene) -> None:
-    body = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n" + CREATED
+@pytest.mark.parametrize(
+    "more", ["connection: upgrade\r\nupgrade: h2c\r\n\r\n", "\r\n"], ids=["with its headers", "without"]
+)
+def test_row_21_switching_protocols(direct: Scene, more: str) -> None:
+    body = f'HTTP/1.1 101 Switching Protocols\r\n{more}{CREATED}content-length: 15\r\n\r\n{{"orderId":"x"}}'
     is_found(direct, {"kind": "garbage", "body": body, "close": False})
 
 

@@ -251,6 +251,7 @@ class Front:
             while data := await reader.read(1 << 16):
                 await self._travel(writer.is_closing)
                 await peer.send(data)
+            peer.finish()
 
         try:
             async with asyncio.TaskGroup() as ways:
@@ -259,9 +260,6 @@ class Front:
                 script = await going
                 if script is not None:
                     coming.cancel()
-                else:
-                    await coming
-                    peer.finish()
         except* OSError:
             # Whoever breaks off, on either side, breaks off the other.
             peer.reset()

@@ -238,7 +238,7 @@ def a_scene(
     TLS. `environ` is added to the gateway's. `settings` as for `running_stack`.
     """
     with (
-        SandboxThread(per_minute=0, per_hour=0) as sandbox,
+        SandboxThread(per_minute=0, per_hour=0, idle_s=86_400) as sandbox,
         Front(sandbox.port, receive_bytes=receive_bytes) as front,
     ):
         base_url = (
