@@ -7,6 +7,7 @@ tenant asks again, and the three records must agree.
 
 import os
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,6 +32,9 @@ REFUSED: Final = 4
 SOAK: Final = os.environ.get("ORDERGATE_SOAK") == "1"
 """The long variant: every write of every story, before, in the middle and after."""
 
+RANDOM_POINTS: Final = 500 if SOAK else 24
+SEED: Final = int(os.environ.get("ORDERGATE_SEED", "20261123"))
+
 KEY: Final = "key-of-the-order"
 
 
@@ -48,6 +52,14 @@ def ask_once_it_is_settled(life: Life) -> None:
     while life.unsettled() and not life.run.ended.wait(0.01):
         assert time.monotonic() < until, life.unsettled()
     ask(life)
+
+
+def ask_side_by_side(life: Life) -> None:
+    """Orders that share group commits; two of them are the same order, asked for at once."""
+    asked = [(f"mark {number}", f"{KEY} {number}".replace(" ", "-") if number % 2 else None) for number in range(6)]
+    with ThreadPoolExecutor(len(asked) + 1) as tenants:
+        for mark, key in [*asked, asked[1]]:
+            tenants.submit(life.ask, mark, key)
 
 
 def placed_before(life: Life) -> None:
@@ -169,6 +181,24 @@ def test_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path
     seconds = time.monotonic() - began
     print(f"{name}: {len(points)} points in {seconds:.1f} s, of {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
     assert not wrong, "\n".join(wrong)
+
+
+def test_several_orders_at_once_stopped_at_random_steps(nursery: Nursery, home: Home, tmp_path: Path) -> None:
+    """Which step has which number is left to chance here, as it is between orders that run side by side."""
+    story = Story(act=ask_side_by_side)
+    chance = random.Random(SEED)  # noqa: S311  # no secret: where to stop
+
+    def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
+        return step.name, [
+            f"{name}: {sentence}" for name, wrong in [stage.stopped_at(story, step, how)] for sentence in wrong
+        ]
+
+    with stages(nursery, home, tmp_path) as on:
+        steps = on[0].told_in_full(story)
+        drawn = [(chance.choice(steps), chance.choice((BEFORE, MIDDLE, AFTER))) for _ in range(RANDOM_POINTS)]
+        wrong = play(stop, drawn, on)
+    print(f"side by side: {len(drawn)} points of {len(steps)} steps")  # noqa: T201  # the figures
+    assert not wrong, f"seed {SEED}: " + "\n".join(wrong)
 
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
