@@ -142,6 +142,27 @@ def points_of(steps: Sequence[Step], *, every_write: bool) -> Iterator[tuple[Ste
         yield steps[-1], AFTER
 
 
+def unsynced(steps: Sequence[Step]) -> Iterator[str]:
+    """Where bytes go out while something that was written is not synced yet. Stopping a process cannot show that: what
+    it gave to the kernel outlives it. A power cut does.
+    """
+    waiting: dict[str, Step] = {}
+    for step in steps:
+        file, _, what = step.name.partition(" ")
+        if what.startswith("write"):
+            waiting[file] = step
+        elif what == "sync":
+            waiting.pop(file, None)
+        elif what == "send" and waiting:
+            yield f"step {step.number}, {step.name}, while not synced: {sorted(waiting)}"
+
+
+def test_what_is_sent_before_it_is_synced_is_seen() -> None:
+    names = ("wal write 24", "upstream send", "wal sync", "tenant send")
+    steps = [Step(number=number, name=name) for number, name in enumerate(names, 1)]
+    assert list(unsynced(steps)) == ["step 2, upstream send, while not synced: ['wal']"]
+
+
 Stop = Callable[[Stage, Step, str], tuple[str | None, list[str]]]
 """Plays up to that point; the name of the step that it stopped at, and what is broken afterwards."""
 
@@ -175,6 +196,7 @@ def test_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path
     story = STORIES[name]
     with stages(nursery, home, tmp_path) as on:
         steps = on[0].told_in_full(story)
+        assert not list(unsynced(steps))
         points = list(points_of(steps, every_write=SOAK or name == "an order with a key"))
         began = time.monotonic()
         wrong = play(lambda stage, step, how: stage.stopped_at(story, step, how), points, on)

@@ -60,6 +60,7 @@ def a_round(life: Life, chance: random.Random, figures: Figures) -> list[str]:
                 # Past the instant until which an order that was in hand may be sent, and past its timeout.
                 stop_and_wake(runs[at], chance.choice((0.2, 1.2, 2.5)))
         life.sandbox.clear_faults()
+        assert all([run.ready() for run in runs]), "one does not start again"
     finally:
         left = load.end()
     left += life.settled()

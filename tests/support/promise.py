@@ -152,7 +152,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one run. `changes` None: no history was kept.
 
     `late`: gateway order ids that OfferGrid placed later than it may (the one assumption that a test may break): they
-    may be denied, and be there twice. `resolved`: those that an operator settled by hand.
+    may be denied, be there twice, and arrive without an attempt. `resolved`: those that an operator settled by hand.
     """
 
     told: Sequence[Told]
@@ -264,9 +264,10 @@ def every_post_was_written_down(records: Records) -> Iterator[str]:
     """Before a byte went out its attempt was in the ledger; and `not_sent` is said only where no byte went out."""
     rows = {row.order_id: row for row in records.rows}
     may_have_sent = sum(attempt.evidence != "not_sent" for row in records.rows for attempt in row.attempts)
-    if len(records.posts) > may_have_sent:
-        yield f"{len(records.posts)} orders began to arrive at OfferGrid; {may_have_sent} attempts may have sent"
-    for order_id, posts in _grouped(records.posts, lambda post: post.order_id).items():
+    arrived = [post for post in records.posts if post.order_id not in records.late]
+    if len(arrived) > may_have_sent:
+        yield f"{len(arrived)} orders began to arrive at OfferGrid; {may_have_sent} attempts may have sent"
+    for order_id, posts in _grouped(arrived, lambda post: post.order_id).items():
         if order_id is None:
             continue
         if order_id not in rows:
