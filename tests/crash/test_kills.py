@@ -53,6 +53,7 @@ def a_round(life: Life, chance: random.Random, figures: Figures) -> list[str]:
             life.sandbox.set_fault(chance.choice(FAULTS))
             threading.Event().wait(chance.uniform(0.05, 0.5))
             at = chance.randrange(PROCESSES)
+            assert not runs[at].ended.is_set(), f"it ended by itself with {runs[at].status}: {runs[at].log()[-20:]}"
             if deed == "kill":
                 runs[at].kill()
                 runs[at] = life.launch(**SETTINGS)
@@ -60,7 +61,8 @@ def a_round(life: Life, chance: random.Random, figures: Figures) -> list[str]:
                 # Past the instant until which an order that was in hand may be sent, and past its timeout.
                 stop_and_wake(runs[at], chance.choice((0.2, 1.2, 2.5)))
         life.sandbox.clear_faults()
-        assert all([run.ready() for run in runs]), "one does not start again"
+        for run in runs:
+            assert run.ready(), f"it ended by itself with {run.status}: {run.log()[-20:]}"
     finally:
         left = load.end()
     left += life.settled()
