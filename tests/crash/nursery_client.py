@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.support.needs import ROOT
+from tests.support.stack import outer_environ
 
 WITHIN_S: Final = 60
 """How long a start or an end may take on a busy machine. Nothing depends on its being short."""
@@ -83,7 +82,7 @@ class Nursery:
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.nursery"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=outer_environ(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -151,7 +151,7 @@ def unsynced(steps: Sequence[Step]) -> Iterator[str]:
         file, _, what = step.name.partition(" ")
         if what.startswith("write"):
             waiting[file] = step
-        elif what == "sync":
+        elif what in ("sync", "fsync", "fdatasync"):
             waiting.pop(file, None)
         elif what == "send" and waiting:
             yield f"step {step.number}, {step.name}, while not synced: {sorted(waiting)}"

@@ -15,8 +15,7 @@ import pytest
 from gateway.sandbox import SandboxThread
 from tests.accept.world import wait_until
 from tests.faults.matrix import row
-from tests.support.needs import ROOT
-from tests.support.stack import SERVE, Stack, an_order, running_stack
+from tests.support.stack import SERVE, Stack, an_order, outer_environ, running_stack
 
 ORDERS: Final = 60
 """At `debug` their lines are far more than the pipe of one page holds."""
@@ -108,7 +107,7 @@ def test_row_71_no_order_depends_on_the_log(log: Callable[[], Any]) -> None:
 
 
 def started(stack: Stack, port: str, **streams: Any) -> "subprocess.Popen[bytes]":
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), **stack.environ, "ORDERGATE_TENANT_API__PORT": port}
+    environ = {**outer_environ(), **stack.environ, "ORDERGATE_TENANT_API__PORT": port}
     return subprocess.Popen([sys.executable, "-m", *SERVE], cwd=stack.folder, env=environ, **streams)
 
 

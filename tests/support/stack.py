@@ -43,6 +43,12 @@ def an_order(**members: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def outer_environ() -> dict[str, str]:
+    """For a process of the program: what is around the tests, less what the program would read as its settings."""
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("ORDERGATE_")}
+    return {**outer, "PYTHONPATH": str(ROOT)}
+
+
 class Process:
     """One `ordergate serve`, its log lines gathered as they come.
 
@@ -55,7 +61,7 @@ class Process:
         self._process = subprocess.Popen(
             [sys.executable, "-m", *program],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+            env={**outer_environ(), **environ},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
