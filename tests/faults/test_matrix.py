@@ -29,7 +29,6 @@ MISSING: Final[frozenset[int]] = frozenset(
         51,
         52,
         53,
-        60,
         61,
         62,
         64,
