@@ -43,33 +43,33 @@ def _examine() -> list[Check]:
 
     clock = SystemClock()
     found = [Check(check="settings", detail=file_read() or "defaults; no file was read")]
-    keys = _check_storage(settings, found)
+    keys, ledger_id = _check_storage(settings, found)
     found.append(check_port("tenant_api", settings.tenant_api.host, settings.tenant_api.port))
     found.append(check_port("admin_api", settings.admin_api.host, settings.admin_api.port))
     reached = check_reachable(settings, clock)
     found += reached
     if not reached[0].ok:
         return found
-    return [*found, *asyncio.run(check_keys(settings, clock, keys))]
+    return [*found, *asyncio.run(check_keys(settings, clock, keys, ledger_id))]
 
 
-def _check_storage(settings: Settings, found: list[Check]) -> "Keys":
-    """Adds what it finds; each team's active key, as far as the ledger could be opened."""
+def _check_storage(settings: Settings, found: list[Check]) -> tuple["Keys", str]:
+    """Adds what it finds; each team's active key and the ledger's id, as far as the ledger could be opened."""
     path = settings.storage.sqlite_path
-    keys = _open(settings, path, found)
+    known = _open(settings, path, found)
     if path is not None:
         found += [check_disk(path, settings.storage.min_free_bytes), check_filesystem(path)]
-    return keys
+    return known
 
 
-def _open(settings: Settings, path: Path | None, found: list[Check]) -> "Keys":
+def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["Keys", str]:
     from gateway.broker.directory import Directory
     from gateway.wiring import open_storage
     from gateway.wiring.storage import versions
 
     if path is not None and not path.exists():
         found.append(_absent(path))
-        return {}
+        return {}, ""
     clock = SystemClock()
     try:
         with open_storage(settings, clock) as storage:
@@ -77,12 +77,12 @@ def _open(settings: Settings, path: Path | None, found: list[Check]) -> "Keys":
             lent = Directory(rows, storage.vault, clock)
             found.append(Check(check="ledger", detail=f"{storage.path} opens; {versions(storage)}"))
             found.append(Check(check="master key", detail=f"{settings.secrets.master_key_file} fits the ledger"))
-            return {team.name: lent.key_of(team.team_id) for team in rows.teams}
+            return {team.name: lent.key_of(team.team_id) for team in rows.teams}, storage.ledger_id
     except BadSettings as fault:
         found.append(Check(check="master key", detail=str(fault), status=fault.exit_code))
     except StorageUnreachable as fault:
         found.append(Check(check="ledger", detail=str(fault), status=fault.exit_code))
-    return {}
+    return {}, ""
 
 
 def _absent(path: Path) -> Check:

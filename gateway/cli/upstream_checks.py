@@ -10,6 +10,7 @@ from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.cli.checks import FAILED, UNREACHABLE, Check
 from gateway.clock import Clock
 from gateway.core.evidence import Answered, Evidence
+from gateway.core.listing import read_listing
 from gateway.settings import Settings, Upstream
 from gateway.upstream.dialing import tls_context
 from gateway.wiring.upstream import open_upstream
@@ -37,15 +38,19 @@ def check_reachable(settings: Settings, clock: Clock) -> list[Check]:
 
 
 async def check_keys(
-    settings: Settings, clock: Clock, keys: Mapping[str, LentKey | KeyUnreadable | None]
+    settings: Settings, clock: Clock, keys: Mapping[str, LentKey | KeyUnreadable | None], ledger_id: str
 ) -> list[Check]:
-    """A harmless read with each team's active key. `keys` by team."""
+    """A harmless read with each team's active key: does OfferGrid take it, and is the account this ledger's alone.
+
+    `keys` by team.
+    """
     found = []
     async with open_upstream(settings, clock) as offergrid:
         for team, key in keys.items():
             if isinstance(key, LentKey):
                 deadline = clock.monotonic() + settings.upstream.timeout_s
-                found.append(_judge(team, key, await offergrid.list_orders(key=key.secret, deadline=deadline)))
+                evidence = await offergrid.list_orders(key=key.secret, deadline=deadline)
+                found += [_judge(team, key, evidence), *_shared(team, evidence, ledger_id)]
             else:
                 found.append(_keyless(team, key))
     return found
@@ -92,6 +97,24 @@ def _judge(team: str, key: LentKey, evidence: Evidence) -> Check:
             detail = f"OfferGrid answers {status} to {key.key_id}: check again later"
             return Check(check=name, detail=detail, status=UNREACHABLE)
     return Check(check=name, detail=detail, status=FAILED)
+
+
+def _shared(team: str, evidence: Evidence, ledger_id: str) -> list[Check]:
+    """A complaint where another ledger places orders in the account too: neither can then tell what is missing."""
+    listing = (
+        read_listing(evidence.body, evidence.link)
+        if isinstance(evidence, Answered) and evidence.status == 200
+        else None
+    )
+    entries = listing.orders if listing else ()
+    foreign = [order for order in entries if order.gateway_ledger not in (None, ledger_id)]
+    if not foreign:
+        return []
+    detail = (
+        f"OfferGrid lists {len(foreign)} orders that another ledger placed, {foreign[0].upstream_order_id} say: "
+        "one account belongs to one ledger"
+    )
+    return [Check(check=f"account of {team}", detail=detail, status=FAILED)]
 
 
 def _keyless(team: str, key: KeyUnreadable | None) -> Check:
