@@ -1,11 +1,13 @@
 """`ordergate serve` whose event loop can be made to stand still, as a bad plugin or a long collection would make it.
 
-SIGUSR1: at once, for `STALL_S`. A file `stall-after-claim` in the working directory: after the next durable claim,
-before anything else, for as many seconds as it says. SIGUSR2: every thread of the loop's own pool is occupied until
-the file `free` is there.
+SIGUSR1: at once, for `STALL_S`; the file `stalling` in the working directory says that it has begun. A file
+`stall-after-claim` there: after the next durable claim, before anything else, for as many seconds as it says; or, if
+it says `stop`, until SIGCONT comes. SIGUSR2: every thread of the loop's own pool is occupied until the file `free` is
+there.
 """
 
 import asyncio
+import os
 import signal
 import sys
 import threading
@@ -32,9 +34,12 @@ def patch() -> None:
 
     def stall(file: Path) -> None:
         if file.exists():
-            seconds = float(file.read_text())
+            said = file.read_text()
             file.unlink()
-            time.sleep(seconds)
+            if said == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            else:
+                time.sleep(float(said))
 
     def occupy() -> None:
         loop = asyncio.get_running_loop()
@@ -45,9 +50,13 @@ def patch() -> None:
         while not Path("free").exists():
             threading.Event().wait(0.02)
 
+    def stand_still() -> None:
+        Path("stalling").touch()
+        time.sleep(STALL_S)
+
     async def listen_too(self: Instance) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, time.sleep, STALL_S)
+        loop.add_signal_handler(signal.SIGUSR1, stand_still)
         loop.add_signal_handler(signal.SIGUSR2, occupy)
         await until_stopped(self)
 

@@ -6,6 +6,7 @@ with a_run(upstream__timeout_s=4) as run:
     ...                         # at the end of the block everything that was told, taken and written must agree
 """
 
+import signal
 import threading
 import time
 import uuid
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 import httpx
 import msgspec
+from msgspec import structs
 
 from gateway.sandbox import SandboxThread
 from gateway.sandbox.records import Request
@@ -31,12 +33,15 @@ WAIT_S: Final = 30
 
 
 class Run(msgspec.Struct, kw_only=True):
-    """`told`: every whole answer to an order, from whichever thread it was asked."""
+    """`told`: every whole answer to an order, from whichever thread it was asked. `strangers`: ids of orders that a
+    gateway with another ledger placed, and has to answer for.
+    """
 
     sandbox: SandboxThread
     stack: Stack
     told: list[Told] = []
     checks_times: bool = True
+    strangers: set[str] = set()
 
     @property
     def ledger(self) -> Path:
@@ -44,7 +49,7 @@ class Run(msgspec.Struct, kw_only=True):
 
     def order(self, key: str | None, *, at: Process | None = None, **members: Any) -> httpx.Response | None:
         """The answer to an order whose notes are its key, from `at` or the stack's own process; None for none."""
-        mark = key or uuid.uuid4().hex
+        mark = members.get("notes") or key or uuid.uuid4().hex
         process = self.stack.process if at is None else at
         asked_at = time.monotonic()
         try:
@@ -105,6 +110,17 @@ class Run(msgspec.Struct, kw_only=True):
         """A further process on the same ledger, which may not be ready yet. Whoever starts it stops it."""
         return Process(self.stack.environ, self.stack.folder, self.stack.program)
 
+    @contextmanager
+    def beside(self) -> Iterator[Process]:
+        """A further `serve` on the same ledger, ready; gone at the end of the block."""
+        process = Process(self.stack.environ, self.stack.folder)
+        try:
+            process.wait_for("ready")
+            yield process
+        finally:
+            status = process.stop()
+        assert status in (0, -signal.SIGKILL), f"exit {status}: {process.log[-20:]}"
+
     @property
     def posts(self) -> list[Request]:
         return [call for call in self.sandbox.calls if call.method == "POST"]
@@ -122,6 +138,11 @@ class Run(msgspec.Struct, kw_only=True):
         """The promise, from the three records of this run."""
         records = records_of(
             told=self.told, sandbox=self.sandbox, ledger=self.ledger, seals=vault_of(self.stack.folder)
+        )
+        records = structs.replace(
+            records,
+            taken=[order for order in records.taken if order.order_id not in self.strangers],
+            posts=[post for post in records.posts if post.order_id not in self.strangers],
         )
         wrong = promise.broken(records)
         if not self.checks_times:
