@@ -36,7 +36,7 @@ from gateway.ledger.interface import (
     UnknownOrder,
 )
 from gateway.ledger.sqlite_directory import SqliteDirectory
-from gateway.ledger.sqlite_engine import connect, reason_of
+from gateway.ledger.sqlite_engine import close, connect, reason_of
 from gateway.ledger.sqlite_writer import Writer
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Ownership:
     def __init__(self, path: Path) -> None:
         path = path.resolve()  # one file, one lock, whatever link leads to it
         self._lock_path = path.with_name(path.name + ".owner")
-        self._watched = (path, path.with_name(path.name + "-wal"), self._lock_path)
+        self._watched = (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".owner")))
         self._seen: tuple[tuple[int, int], ...] | None = None
         try:
             self._file = os.open(self._lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -84,7 +84,7 @@ class SqliteReader:
         self._seals = seals
 
     def close(self) -> None:
-        self._connection.close()
+        close(self._connection)
 
     def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
         return self.look(lambda connection: orders.find(connection, self._seals, order_id, tenant_id))

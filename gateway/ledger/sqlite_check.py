@@ -12,12 +12,17 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from gateway.errors import SealBroken
+from gateway.errors import SealBroken, StorageUnreachable
 from gateway.ledger.interface import Seals
 from gateway.ledger.sqlite_engine import APPLICATION_ID, BUSY_TIMEOUT_MS
+from gateway.ledger.sqlite_log import require_whole_log
 
 MOST_FINDINGS: Final = 100
 """Of one kind. A ledger that is wrong in more places is not mended row by row."""
+
+
+LOOK_THROUGH_BYTES: Final = 256 * 1024 * 1024
+"""Up to here looking through the file takes about a second; beyond, a start would take too long."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,11 +109,21 @@ def check_file(path: Path) -> list[Finding]:
         return [Finding(where="file", what=str(fault))]
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
-        return [*_whole(connection), *_links(connection)]
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # who only looks leaves the log as it is
+        return [*_whole(connection), *_log(connection, path), *_links(connection)]
     except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError) as fault:
         return [Finding(where="file", what=str(fault))]
     finally:
         connection.close()
+
+
+def require_sound(path: Path) -> None:
+    """Before a ledger is served from: StorageUnreachable where its file is damaged. A large one is not looked at."""
+    if path.stat().st_size > LOOK_THROUGH_BYTES:
+        return
+    findings = check_file(path)
+    if findings:
+        raise StorageUnreachable(f"{path}: damaged: {findings[0].what}; see `ordergate db check`")
 
 
 def check_rows(connection: apsw.Connection, seals: Seals) -> list[Finding]:
@@ -129,6 +144,13 @@ def _whole(connection: apsw.Connection) -> Iterator[Finding]:
     for (said,) in connection.execute("PRAGMA integrity_check"):
         if said != "ok":
             yield Finding(where="file", what=" ".join(str(said).split()))  # one line each
+
+
+def _log(connection: apsw.Connection, path: Path) -> Iterator[Finding]:
+    try:
+        require_whole_log(connection, path)
+    except StorageUnreachable:
+        yield Finding(where="write-ahead log", what="holds commits that cannot be read, behind one that is damaged")
 
 
 def _links(connection: apsw.Connection) -> Iterator[Finding]:

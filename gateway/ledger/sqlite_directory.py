@@ -12,7 +12,7 @@ import apsw
 import msgspec
 
 from gateway.core.directory import DirectoryRows, Team, Tenant, TenantState, TokenRecord, UpstreamKey
-from gateway.ledger.sqlite_engine import transaction
+from gateway.ledger.sqlite_engine import close, transaction
 
 _TEAMS: Final = "SELECT team_id, name, created_ms FROM teams ORDER BY name"
 _KEYS: Final = """
@@ -50,7 +50,7 @@ class SqliteDirectory:
         self._connection = connection
 
     def close(self) -> None:
-        self._connection.close()
+        close(self._connection)
 
     @contextmanager
     def change(self) -> Iterator[None]:

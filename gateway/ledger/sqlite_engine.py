@@ -5,6 +5,7 @@ WAL with `synchronous=FULL`: a commit returns after its fsync. apsw brings an SQ
 SQLite's errors become the ledger's.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Final
 import apsw
 
 from gateway.errors import LedgerBusy, LedgerError, LedgerUndecided, StorageUnreachable
+from gateway.ledger.partial import sync_folder
+from gateway.ledger.sqlite_log import require_whole_log
 
 OLDEST_SQLITE: Final = 3_051_003
 APPLICATION_ID: Final = 0x4F524447  # "ORDG": a foreign database is never migrated
@@ -31,6 +34,9 @@ WAL_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _OCCUPIED: Final = (apsw.BusyError, apsw.LockedError)
 _DAMAGED: Final = (apsw.CorruptError, apsw.NotADBError)
 _CERTAINLY_UNDONE: Final = (apsw.FullError, apsw.ConstraintError, apsw.ReadOnlyError, apsw.TooBigError)
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a write for which there was no room: on the disk, in a quota, under a limit on file sizes.
+SQLite tells the first alone from a broken disk."""
 
 
 def connect(path: Path) -> apsw.Connection:
@@ -49,6 +55,7 @@ def connect(path: Path) -> apsw.Connection:
         try:
             connection.set_busy_timeout(OPEN_TIMEOUT_MS)
             _configure(connection, path)
+            require_whole_log(connection, path)
             _migrate(connection, path)
             connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         except BaseException:
@@ -79,7 +86,7 @@ def transaction(connection: apsw.Connection) -> Iterator[apsw.Connection]:
         yield connection
         connection.execute("COMMIT")
     except apsw.Error as fault:
-        if not isinstance(fault, (*_OCCUPIED, *_CERTAINLY_UNDONE)):
+        if not isinstance(fault, (*_OCCUPIED, *_CERTAINLY_UNDONE)) and not _had_no_room(connection, fault):
             raise LedgerUndecided(reason_of(fault)) from fault
         _roll_back(connection, fault)
         kind = LedgerBusy if isinstance(fault, _OCCUPIED) else LedgerError
@@ -87,6 +94,18 @@ def transaction(connection: apsw.Connection) -> Iterator[apsw.Connection]:
     except BaseException as fault:
         _roll_back(connection, fault)
         raise
+
+
+def _had_no_room(connection: apsw.Connection, fault: apsw.Error) -> bool:
+    """A commit's last frame is written last: where a write had no room, there is no commit in the log."""
+    code: int = vars(fault).get("extendedresult", 0)
+    return code == apsw.SQLITE_IOERR_WRITE and connection.system_errno in _NO_ROOM
+
+
+def close(connection: apsw.Connection) -> None:
+    """Closes it, whatever the disk says. What was committed is in the log; only folding it into the database fails."""
+    with suppress(apsw.Error):
+        connection.close(True)
 
 
 def _roll_back(connection: apsw.Connection, cause: BaseException) -> None:
@@ -99,9 +118,13 @@ def _roll_back(connection: apsw.Connection, cause: BaseException) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """With what is missing above it, all with mode 0700: `parents=True` would leave those to the umask."""
+    """With what is missing above it, all with mode 0700: `parents=True` would leave those to the umask.
+
+    Each durable in its parent: a power cut must not take the folder away with all that is durable in it.
+    """
     for missing in reversed([place for place in (folder, *folder.parents) if not place.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(missing.parent)
 
 
 def _make_file(path: Path) -> None:

@@ -5,7 +5,6 @@ under load each order pays for less of an fsync, and nobody waits for a timer.
 """
 
 import asyncio
-import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import apsw
 
 from gateway.clock import Clock
 from gateway.errors import LedgerClosed, LedgerError, LedgerOverloaded, LedgerUndecided
-from gateway.ledger.sqlite_engine import transaction
+from gateway.ledger.sqlite_engine import close, transaction
 
 MAX_GROUP: Final = 128
 """Writes in one commit: at some 20 µs each a group stays shorter than a slow fsync."""
@@ -30,15 +29,23 @@ T = TypeVar("T")
 
 
 class _Job:
-    """One write on its way: what to do, who waits for it, and what came of it."""
+    """One write on its way: what to do, who waits for it, and what came of it.
 
-    __slots__ = ("fault", "future", "result", "work")
+    Either the writer takes it, and then it has a fate, or whoever waits takes it back, and then it never happened.
+    """
+
+    __slots__ = ("_taken", "fault", "future", "result", "work")
 
     def __init__(self, work: Callable[[apsw.Connection], Any], future: "asyncio.Future[Any]") -> None:
         self.work = work
         self.future = future
         self.result: Any = None
         self.fault: Exception | None = None
+        self._taken = threading.Lock()
+
+    def take(self) -> bool:
+        """Whether it is the caller's: the first one's, of any thread."""
+        return self._taken.acquire(blocking=False)
 
     def run(self, connection: apsw.Connection) -> None:
         """In a savepoint of its own, so that one job's refusal does not undo its neighbours."""
@@ -89,8 +96,11 @@ class Writer:
         self._thread = threading.Thread(target=self._serve, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[apsw.Connection], T]) -> T:
-        """What `work` returned, once it is durable; raises what `work` raised, or why the ledger could not."""
+    async def run(self, work: Callable[[apsw.Connection], T], *, within_s: float | None = None) -> T:
+        """What `work` returned, once it is durable; raises what `work` raised, or why the ledger could not.
+
+        `within_s`: LedgerOverloaded where it has not been begun by then; a write that has been is waited for.
+        """
         if self.broken.is_set():
             raise LedgerClosed("the ledger cannot be trusted any more; this process must be started again")
         if self._closed:
@@ -100,7 +110,12 @@ class Writer:
         self._waiting += 1
         job = _Job(work, self._loop.create_future())
         self._jobs.put(job)
-        result: T = await job.future
+        patience = None if within_s is None else self._loop.call_later(within_s, self._take_back, job)
+        try:
+            result: T = await job.future
+        finally:
+            if patience is not None:
+                patience.cancel()
         return result
 
     async def close(self) -> None:
@@ -116,6 +131,12 @@ class Writer:
         self.broken.set()
         self._refuse_the_rest()
 
+    def _take_back(self, job: _Job) -> None:
+        if job.take():
+            self._waiting -= 1
+            job.fault = LedgerOverloaded("the disk is slow: the write was not begun in time")
+            job.deliver()
+
     def _serve(self) -> None:
         fault: LedgerError | None = None
         group: list[_Job] | None = []
@@ -126,8 +147,7 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._deliver, group, self._clock.monotonic() - began, fault)
         except BaseException:  # noqa: BLE001 - a thread that dies unseen would leave every later order waiting
             self._loop.call_soon_threadsafe(self._abandon, group or [])
-        with contextlib.suppress(apsw.Error):
-            self._connection.close(True)
+        close(self._connection)
 
     def _abandon(self, group: list[_Job]) -> None:
         """The thread is gone with this group in hand; whether it was committed cannot be known."""
@@ -139,10 +159,13 @@ class Writer:
 
     def _gather(self) -> list[_Job] | None:
         """What waits now, one job at least; None when the writer is to stop."""
-        job = self._jobs.get()
-        if job is None:
-            return None
-        group = [job]
+        group: list[_Job] = []
+        while not group:
+            job = self._jobs.get()
+            if job is None:
+                return None
+            if job.take():
+                group.append(job)
         while len(group) < MAX_GROUP:
             try:
                 job = self._jobs.get_nowait()
@@ -151,7 +174,8 @@ class Writer:
             if job is None:
                 self._jobs.put(None)  # this group first, then stop
                 break
-            group.append(job)
+            if job.take():
+                group.append(job)
         return group
 
     def _commit(self, group: list[_Job]) -> LedgerError | None:
@@ -190,7 +214,7 @@ class Writer:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 return
-            if job is not None:
+            if job is not None and job.take():
                 self._waiting -= 1
                 job.fault = LedgerClosed("not written: the ledger broke before")
                 job.deliver()

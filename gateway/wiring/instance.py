@@ -38,7 +38,7 @@ from gateway.web.server import Server, address_of, bind
 from gateway.web.tenant_app import tenant_app
 from gateway.web.watch import Limits
 from gateway.wiring.stopping import Stopping
-from gateway.wiring.storage import Storage, open_storage
+from gateway.wiring.storage import Storage, open_to_serve
 from gateway.wiring.upstream import open_upstream
 
 ADMIN_TOKEN_FILE: Final = Path("var/admin.token")
@@ -142,7 +142,7 @@ async def _open_parts(
     stack: AsyncExitStack, settings: Settings, clock: Clock, log: Log, stopping: Stopping
 ) -> _Parts:
     metrics = Metrics(version=__version__, spec_digest=SPEC_DIGEST)
-    storage = stack.enter_context(open_storage(settings, clock))
+    storage = stack.enter_context(open_to_serve(settings, clock))
     ledger = SqliteLedger(storage.path, storage.vault, clock, _commit_watch(metrics, log))
     stack.push_async_callback(ledger.close)
     if interrupted := await ledger.recover():

@@ -1,5 +1,6 @@
 """Opening the storage: for an instance that serves, and for the commands beside it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from gateway.broker.vault import Vault, load_or_create_master_key
 from gateway.clock import Clock, SystemClock, new_uuid7
 from gateway.errors import StorageUnreachable
 from gateway.ledger.sqlite import SqliteReader
+from gateway.ledger.sqlite_check import require_sound
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect, reason_of
 from gateway.settings import Settings
@@ -45,6 +47,17 @@ def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
         raise StorageUnreachable(f"{path}: {reason_of(fault)}") from fault
     finally:
         directory.close()
+
+
+@contextmanager
+def open_to_serve(settings: Settings, clock: Clock) -> Iterator[Storage]:
+    """The same, for an instance: it starts on no file that is damaged, or that it may not write."""
+    path = settings.storage.sqlite_path
+    if path is not None and path.exists() and not os.access(path, os.W_OK):
+        raise StorageUnreachable(f"{path}: this user may not write it")
+    with open_storage(settings, clock) as storage:
+        require_sound(storage.path)
+        yield storage
 
 
 def versions(storage: Storage) -> str:

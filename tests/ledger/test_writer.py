@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,5 +171,46 @@ def test_too_many_waiting_writes_are_refused_at_once(tmp_path: Path, monkeypatch
             found = await asyncio.gather(*writes, return_exceptions=True)
             assert [isinstance(claim, LedgerOverloaded) for claim in found] == [False] * 4 + [True] * 6
             await claimed(ledger)
+
+    asyncio.run(play())
+
+
+def test_a_write_that_nobody_has_begun_in_time_is_taken_back(tmp_path: Path) -> None:
+    commits = Commits()
+
+    async def play() -> None:
+        async with a_ledger(tmp_path / "o.db", commits) as ledger:
+            waits = Held(ledger)
+            async with waits:
+                late = asyncio.ensure_future(ledger._writer.run(add("late"), within_s=0.01))
+                patient = asyncio.ensure_future(ledger._writer.run(add("patient"), within_s=60))
+                with pytest.raises(LedgerOverloaded):
+                    await late
+            await patient
+            assert ledger._writer._waiting == 0
+            names = "SELECT name FROM meta WHERE name IN ('late', 'patient')"
+            assert await ledger._writer.run(lambda connection: connection.execute(names).get) == "patient"
+
+    def add(name: str) -> Callable[[apsw.Connection], None]:
+        def write(connection: apsw.Connection) -> None:
+            connection.execute("INSERT INTO meta (name, value) VALUES (?, 1)", (name,))
+
+        return write
+
+    asyncio.run(play())
+
+
+def test_a_write_that_was_begun_is_waited_for(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def slow(connection: apsw.Connection) -> int:
+        begun.set()
+        threading.Event().wait(1.2)
+        return 7
+
+    async def play() -> None:
+        async with a_ledger(tmp_path / "o.db") as ledger:
+            assert await ledger._writer.run(slow, within_s=1) == 7
+            assert begun.is_set()
 
     asyncio.run(play())
