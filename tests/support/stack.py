@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -182,8 +182,12 @@ class Stack(msgspec.Struct, kw_only=True):
 
 @contextmanager
 def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]:
-    """`settings`: environment names without their prefix, `upstream__timeout_s=1`; and `program`, as for `Process`."""
+    """`settings`: environment names without their prefix, `upstream__timeout_s=1`; and `program`, as for `Process`.
+
+    And `beside`: called with the stack's folder before the program runs, it gives further environment.
+    """
     program: Sequence[str] = settings.pop("program", SERVE)
+    beside: Callable[[Path], Mapping[str, str]] = settings.pop("beside", lambda _: {})
     with tempfile.TemporaryDirectory(prefix="ordergate-") as name:
         folder = Path(name)
         environ = {
@@ -203,6 +207,7 @@ def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]
             admin.add_key("team", Secret(UPSTREAM_KEY))
             admin.add_tenant(NewTenant(name="shop", team="team"))
             token = admin.issue_token("shop").token.text()
+        environ.update(beside(folder))
         stack = Stack(
             folder=folder,
             environ=environ,
@@ -214,6 +219,8 @@ def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]
         try:
             stack.process.wait_for("ready")
             yield stack
-        finally:
-            status = stack.process.stop()
-            assert status in (0, -signal.SIGKILL), f"exit {status}: {stack.process.log[-20:]}"
+        except BaseException:  # what the test says is told, not how the process ended because of it
+            stack.process.stop()
+            raise
+        status = stack.process.stop()
+        assert status in (0, -signal.SIGKILL), f"exit {status}: {stack.process.log[-20:]}"
