@@ -5,47 +5,64 @@ that ends in a refusal all the same.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
 
-from gateway.errors import Overloaded
+Turn = asyncio.Future[None]
+"""Done when a place is this one's."""
 
 
 class Admission:
     """Places for orders in flight. Belongs to one event loop."""
 
     def __init__(self, *, max_in_flight: int, max_waiting: int, max_wait_s: float) -> None:
-        self._places = asyncio.Semaphore(max_in_flight)  # first come, first served
+        self._free = max_in_flight
+        self._line: deque[Turn] = deque()
         self._max_waiting = max_waiting
         self._max_wait_s = max_wait_s
-        self._waiting = 0
 
-    async def enter_at_once(self) -> bool:
-        """Takes a place where one is free and nobody waits for it; it must be given back by `leave`."""
-        if self._places.locked():
+    def enter_at_once(self) -> bool:
+        """Takes a place where one is free; nobody waits then. It must be given back by `leave`."""
+        if self._free == 0:
             return False
-        return await self._places.acquire()  # returns without waiting
+        self._free -= 1
+        return True
 
-    async def enter(self) -> None:
-        """Returns with a place, which must be given back by `leave`; Overloaded where none comes free in time."""
-        if await self.enter_at_once():
-            return
-        if self._waiting >= self._max_waiting:
-            raise Overloaded(f"{self._max_waiting} orders are waiting already.")
-        with self._in_line():
-            try:
-                async with asyncio.timeout(self._max_wait_s):
-                    await self._places.acquire()
-            except TimeoutError as fault:
-                raise Overloaded("No place came free in time.") from fault
+    def join(self) -> Turn | None:
+        """A turn in the line, to be waited for by `wait` or given up by `quit`; None where the line is full."""
+        if len(self._line) >= self._max_waiting:
+            return None
+        turn: Turn = asyncio.get_running_loop().create_future()
+        if self.enter_at_once():
+            turn.set_result(None)
+        else:
+            self._line.append(turn)
+        return turn
+
+    async def wait(self, turn: Turn, until: Iterable[asyncio.Future[Any]] = ()) -> bool:
+        """True with a place, which must be given back by `leave`. False where none came free within `max_wait_s`, or
+        before one of `until` was done, which is left as it is.
+        """
+        try:
+            await asyncio.wait((turn, *until), timeout=self._max_wait_s, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            self.quit(turn)
+            raise
+        if not turn.done():
+            self.quit(turn)
+        return turn.done()
+
+    def quit(self, turn: Turn) -> None:
+        """Leaves the line, or gives back the place that the turn has come to."""
+        if turn.done():
+            self.leave()
+        else:
+            self._line.remove(turn)
 
     def leave(self) -> None:
-        self._places.release()
-
-    @contextmanager
-    def _in_line(self) -> Iterator[None]:
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
+        """Gives a place back: to who waits longest, or to nobody."""
+        if self._line:
+            self._line.popleft().set_result(None)
+        else:
+            self._free += 1

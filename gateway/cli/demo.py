@@ -112,9 +112,15 @@ def _for_demo(settings: Settings, sandbox_url: str) -> Settings:
 
 
 def _refuse_foreign(settings: Settings) -> None:
-    """Real tenants' orders must not go to the sandbox because somebody tried the demo on their ledger."""
+    """Real tenants' orders must not go to the sandbox because somebody tried the demo on their ledger, nor one demo's
+    to another one's sandbox.
+    """
     from gateway.wiring import open_administration
+    from gateway.wiring.storage import is_served
 
+    path = settings.storage.sqlite_path
+    if path is not None and path.exists() and is_served(path):
+        raise StorageUnreachable(f"{path}: another gateway is running on this ledger")
     with open_administration(settings) as admin:
         foreign = sorted(team.name for team in admin.teams() if team.name != NAME)
     if foreign:
@@ -165,7 +171,7 @@ def _status(tenant: str, token: str) -> int:
 
 
 def _welcome(settings: Settings, *, token: str, tenant: str, admin: str, sandbox: str) -> None:
-    from gateway.wiring.instance import ADMIN_TOKEN_FILE
+    from gateway.wiring.assembly import ADMIN_TOKEN_FILE
 
     curl = (
         f"curl -sS -X POST {tenant}/orders -H 'authorization: Bearer {token}' "

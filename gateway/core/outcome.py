@@ -26,6 +26,20 @@ Cause = Literal[
     "unusable_answer",
 ]  # fmt: skip
 
+Withdrawal = Literal["overloaded", "draining", "hung_up", "no_key", "no_ledger", "defect"]
+"""Why an order that waited for its turn is not sent: no place in time, the instance stops, its tenant does not wait any
+more, the team's key was taken away, the ledger did not take the intent, or a defect.
+"""
+
+Ending = Literal[Cause, Withdrawal, "gone", "absent", "late", "resolved"]
+"""Why an order stands as it does: by an attempt's evidence (`Cause`), because it was withdrawn, or
+
+- `gone`: it was waiting when its process went;
+- `absent`: two complete listings agree that OfferGrid does not have it;
+- `late`: OfferGrid has it after all;
+- `resolved`: an operator said so.
+"""
+
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt's evidence says of the order. `upstream_order_id` is set exactly where it is placed."""

@@ -12,14 +12,18 @@ from msgspec import structs
 
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
-from gateway.core.outcome import UNREADABLE, Cause, Verdict, is_text, parsed
+from gateway.core.outcome import UNREADABLE, Cause, Ending, Verdict, Withdrawal, is_text, parsed
 from gateway.core.problems import MEDIA_TYPE, AboutOrder, document, upstream_body
 from gateway.core.resend import retry_after_s
 from gateway.errors import (
+    Draining,
+    InternalError,
+    LedgerUnavailable,
     OrderInFlight,
     OrderRejected,
     OutcomeUnknown,
     OutcomeUnknownTimeout,
+    Overloaded,
     Problem,
     UpstreamCredentials,
     UpstreamThrottled,
@@ -97,6 +101,34 @@ def settlement_of(verdict: Verdict, evidence: Evidence, *, order_id: str, reques
     )
 
 
+def withdrawal_problem(why: Withdrawal) -> Problem:
+    """What is told of an order that waited and is not sent."""
+    match why:
+        case "overloaded":
+            return Overloaded("No place came free in time.")
+        case "draining":
+            return Draining("Send the order to another instance, or again in a moment.")
+        case "hung_up":
+            return Overloaded("The tenant hung up while the order waited.")
+        case "no_key":
+            return UpstreamCredentials("The team's key was taken away while the order waited.")
+        case "no_ledger":
+            return LedgerUnavailable("The intent could not be written down.")
+        case "defect":
+            return InternalError("The gateway failed before sending anything.")
+
+
+def withdrawn(problem: Problem, why: Withdrawal, *, order_id: str, request_id: str) -> Settlement:
+    """What is written down of an order that was waiting and is not sent any more. Who hung up is told nothing."""
+    about = AboutOrder(outcome="not_placed", retryable=True, order_id=order_id)
+    return Settlement(
+        outcome="not_placed",
+        cause=why,
+        http_status=None if why == "hung_up" else problem.status,
+        answer=document(problem, request_id=request_id, order=about),
+    )
+
+
 def answer_from(told: Told, order_id: str, *, replayed: bool = False, retry_s: int | None = None) -> Answer:
     """The answer that a settled order stands for; the same status and the same bytes each time."""
     problem = told.answer is not None
@@ -107,9 +139,8 @@ def answer_from(told: Told, order_id: str, *, replayed: bool = False, retry_s: i
         retry_s = RETRY_UNKNOWN_S
     if retry_s is not None:
         headers.append(("retry-after", str(retry_s)))
-    assert told.http_status is not None, "only settled or unknown orders are told"
     return Answer(
-        status=told.http_status,
+        status=told.http_status or Overloaded.status,  # nobody is there who could read another one
         body=(told.answer if problem else told.response) or b"",
         content_type=MEDIA_TYPE if problem else "application/json",
         outcome="replayed" if replayed else told.outcome,
@@ -129,7 +160,7 @@ def attempt_end(evidence: Evidence, wall_ms: int) -> AttemptEnd:
             return AttemptEnd(ended_ms=wall_ms, evidence="not_sent", status=None)
 
 
-def retry_s_of(cause: Cause, evidence: Evidence, *, wall_ms: int) -> int | None:
+def retry_s_of(cause: Ending, evidence: Evidence, *, wall_ms: int) -> int | None:
     """`retry-after` for a first answer, in whole seconds; None where sending again has no sense."""
     match cause:
         case "throttled":

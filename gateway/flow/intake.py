@@ -15,10 +15,21 @@ class Intake:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.draining = False
+        self._draining = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    @property
+    def draining(self) -> bool:
+        return self._draining.is_set()
+
+    def begin_draining(self) -> None:
+        """No new order is taken, and none waits for its turn any more."""
+        self._draining.set()
+
+    async def until_draining(self) -> None:
+        await self._draining.wait()
 
     async def run(self, order: Coroutine[Any, Any, Answer]) -> Answer:
         """The order's answer. The order goes on to its end even where whoever waits here is cancelled."""
@@ -38,7 +49,7 @@ class Intake:
 
     async def drain(self, within_s: float) -> int:
         """Takes no more, and waits for what is in hand. Returns how many orders did not end in time."""
-        self.draining = True
+        self.begin_draining()
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while self._tasks:  # an order in hand may start writing its end

@@ -1,6 +1,6 @@
 """What an order's life takes in, and what it needs of the rooms around it."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
 import msgspec
@@ -15,7 +15,8 @@ from gateway.core.json_text import JsonObject
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A checked request: the tenant is known and active, the body is a valid order.
 
-    `content` is the body's canonical JSON, by which two requests are known to ask for the same.
+    `content` is the body's canonical JSON, by which two requests are known to ask for the same. `hung_up` returns when
+    the tenant does not wait for an answer any more.
     """
 
     tenant: Tenant
@@ -25,6 +26,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     traceparent: str
     received_ms: int
+    hung_up: Callable[[], Awaitable[None]]
 
 
 class Places(Protocol):
@@ -49,4 +51,4 @@ class LendsKeys(Protocol):
 class Marks(Protocol):
     """Keyed digests, by which nobody else can recognise a body or a key."""
 
-    def mac(self, purpose: Literal["claim-key", "claim-body", "fingerprint"], data: bytes) -> bytes: ...
+    def mac(self, purpose: Literal["claim-key", "claim-body"], data: bytes) -> bytes: ...

@@ -3,13 +3,9 @@
 import asyncio
 from typing import Final
 
-from gateway.clock import Clock
-from gateway.core.evidence import Evidence
-from gateway.core.outcome import Verdict
 from gateway.errors import LedgerClosed, LedgerError, LedgerStale, LedgerUndecided, UpstreamOrderTaken
-from gateway.flow.answer import attempt_end, settlement_of
 from gateway.flow.intake import Intake
-from gateway.ledger.interface import Claimed, Ledger, Settlement
+from gateway.ledger.interface import AttemptEnd, Claimed, Ledger, Settlement
 
 SETTLE_WITHIN_S: Final = 2.0
 """An answer that cannot be made durable in this time is not told: the outcome counts as unknown."""
@@ -21,30 +17,40 @@ SETTLE_AGAIN_S: Final = 0.5
 class Settler:
     """Writes ends into the ledger. What outlasts the tenant's wait goes on, and draining waits for it."""
 
-    def __init__(self, ledger: Ledger, clock: Clock, intake: Intake) -> None:
+    def __init__(self, ledger: Ledger, intake: Intake) -> None:
         self._ledger = ledger
-        self._clock = clock
         self._intake = intake
 
     async def settle(
-        self, claim: Claimed, evidence: Evidence, verdict: Verdict, *, request_id: str
+        self,
+        claim: Claimed,
+        ended: AttemptEnd | None,
+        settlement: Settlement,
+        *,
+        otherwise: Settlement | None = None,
     ) -> Settlement | None:
-        """What was written, durably; None where it could not be in time, which may still come through."""
-        writing = self._intake.start(self._write(claim, evidence, verdict, request_id))
+        """What was written, durably; None where it could not be in time, which may still come through.
+
+        `ended` None: the order was queued. `otherwise` is written where another order has the upstream order id.
+        """
+        writing = self._intake.start(self._write(claim, ended, settlement, otherwise))
         try:
             async with asyncio.timeout(SETTLE_WITHIN_S):
                 return await asyncio.shield(writing)
         except (LedgerError, TimeoutError):
             return None
 
-    async def _write(self, claim: Claimed, evidence: Evidence, verdict: Verdict, request_id: str) -> Settlement:
-        """Goes on until the end is written or cannot be: an order left `in_flight` is nobody's until a restart."""
+    async def _write(
+        self, claim: Claimed, ended: AttemptEnd | None, settlement: Settlement, otherwise: Settlement | None
+    ) -> Settlement:
+        """Goes on until the end is written or cannot be: nobody else settles an order while its owner lives."""
         while True:
-            settlement = settlement_of(verdict, evidence, order_id=claim.order_id, request_id=request_id)
             try:
-                await self._ledger.settle(claim, attempt_end(evidence, self._clock.wall_ms()), settlement)
+                await self._ledger.settle(claim, ended, settlement)
             except UpstreamOrderTaken:  # an answer meant for another order proves nothing about this one
-                verdict = Verdict(outcome="unknown", cause="unusable_answer")
+                if otherwise is None:
+                    raise
+                settlement, otherwise = otherwise, None
             except (LedgerUndecided, LedgerStale, LedgerClosed):
                 raise
             except LedgerError:  # nothing was written: a disk that was full, or a queue, may have room again

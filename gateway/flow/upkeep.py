@@ -26,12 +26,18 @@ READY_WITHIN_S: Final = 5.0
 """A ledger write must have succeeded within this for the instance to be ready."""
 
 COUNT_EVERY_S: Final = 2.0
+RECOVER_EVERY_S: Final = 2.0
+"""A process that is gone must not keep its orders for more than 10 s."""
+
+REAP_EVERY_S: Final = 5.0
 
 
 class Watched(Protocol):
     """The part of the ledger that upkeep needs."""
 
     async def beat(self) -> None: ...
+    async def recover(self) -> tuple[int, int]: ...
+    async def reap(self, ttl_s: float) -> int: ...
     async def directory_version(self) -> int: ...
     async def directory_rows(self) -> DirectoryRows: ...
     async def unsettled(self) -> dict[Outcome, int]: ...
@@ -69,19 +75,29 @@ class Upkeep:
     """The loops of one instance; `run` goes on until it is cancelled."""
 
     def __init__(
-        self, *, ledger: Watched, directory: Directory, readiness: Readiness, metrics: Metrics, log: Log
+        self,
+        *,
+        ledger: Watched,
+        directory: Directory,
+        readiness: Readiness,
+        metrics: Metrics,
+        log: Log,
+        ttl_s: float,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
         self._readiness = readiness
         self._metrics = metrics
         self._log = log
+        self._ttl_s = ttl_s
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._every(FOLLOW_EVERY_S, self._follow))
             loops.create_task(self._every(BEAT_EVERY_S, self.beat))
             loops.create_task(self._every(COUNT_EVERY_S, self._count))
+            loops.create_task(self._every(RECOVER_EVERY_S, self._recover))
+            loops.create_task(self._every(REAP_EVERY_S, self._reap))
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -106,3 +122,18 @@ class Upkeep:
 
     async def _count(self) -> None:
         self._metrics.unsettled(await self._ledger.unsettled())
+
+    async def _recover(self) -> None:
+        await recover(self._ledger, self._log)
+
+    async def _reap(self) -> None:
+        if forgotten := await self._ledger.reap(self._ttl_s):
+            self._log.info("reaped", count=forgotten)
+
+
+async def recover(ledger: Watched, log: Log) -> None:
+    """Takes over what processes that are gone had in hand, and says so."""
+    unknown, not_placed = await ledger.recover()
+    for outcome, count in (("unknown", unknown), ("not_placed", not_placed)):
+        if count:
+            log.warning("recovered", outcome=outcome, count=count)

@@ -10,28 +10,28 @@ Times are milliseconds since 1970, UTC. Bodies are plain bytes here; at rest the
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from gateway.core.evidence import EvidenceKind
 from gateway.core.lifecycle import Outcome
-from gateway.core.outcome import Cause
+from gateway.core.outcome import Ending
 
 
 class Seals(Protocol):
-    """The part of the vault that a ledger needs: records bound to their place, and keyed digests."""
+    """The part of the vault that a ledger needs: records bound to their place."""
 
     def seal(self, plaintext: bytes, *, table: str, row: str, column: str) -> bytes: ...
     def open(self, sealed: bytes, *, table: str, row: str, column: str) -> bytes: ...
-    def mac(self, purpose: Literal["idempotency-key"], data: bytes) -> bytes: ...
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An intent as it is claimed. `fingerprint` is a keyed digest of the body's value.
+    """An intent as it is claimed. `key_digest` and `fingerprint` are keyed digests of tenant and idempotency key, and
+    of tenant and body: the two parts of `gatewayClaim`, so that a listing can tell them to a restored ledger.
 
-    `settled_since_ms`: without an idempotency key, an order of the same tenant and body is the same order while it is
-    unsettled, and when it settled at this instant or later.
+    `window_ms`: without an idempotency key, an order of the same tenant and body is the same order while it is
+    unsettled, and for so long after it settled. `ttl_ms`: a key names its order for so long after it settled.
     """
 
     order_id: str
@@ -39,8 +39,10 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     team_id: int
     fingerprint: bytes
+    key_digest: bytes | None
     idempotency_key: str | None
-    settled_since_ms: int
+    window_ms: int
+    ttl_ms: int
     created_ms: int
 
 
@@ -58,11 +60,14 @@ class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """How an order ended. `response` is OfferGrid's body; `answer` what the tenant is told, where that differs."""
+    """How an order ended. `response` is OfferGrid's body; `answer` what the tenant is told, where that differs.
+
+    `http_status`: what the tenant was answered; None where it had hung up.
+    """
 
     outcome: Outcome
-    cause: Cause
-    http_status: int
+    cause: Ending
+    http_status: int | None
     upstream_order_id: str | None = None
     upstream_status: str | None = None
     response: bytes | None = None
@@ -83,7 +88,7 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
     order_id: str
     tenant: str
     outcome: Outcome
-    cause: Cause | None
+    cause: Ending | None
     http_status: int | None
     upstream_order_id: str | None
     upstream_status: str | None
@@ -153,8 +158,9 @@ class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(Protocol):
     """The orders' ledger. All methods may be called from one event loop at a time."""
 
-    async def claim(self, order: NewOrder, attempt: AttemptStart) -> Claim:
-        """First wins. `Claimed` means that the order stands `in_flight` with this attempt, durably.
+    async def claim(self, order: NewOrder, attempt: AttemptStart | None) -> Claim:
+        """First wins. `Claimed` means that the order stands durably: `in_flight` with this attempt, or without one
+        `queued`.
 
         An order that is there already and `not_placed` is claimed again under its own id.
         """
@@ -162,11 +168,19 @@ class Ledger(Protocol):
     async def recall(self, order: NewOrder) -> Known | None:
         """What `claim` would find there and not send; None where it would send. Only looks."""
 
+    async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed:
+        """Makes a `queued` order `in_flight` with this attempt."""
+
     async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
         """Closes one attempt and opens the next in one durable step."""
 
-    async def settle(self, claimed: Claimed, ended: AttemptEnd, settlement: Settlement) -> None:
-        """Writes how the order ended; durable before anyone is told."""
+    async def settle(self, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement) -> None:
+        """Writes how the order ended; durable before anyone is told. `ended` None: it was `queued`."""
+
+    def owns(self) -> bool:
+        """Whether what this process has claimed is still its own. Asked directly before the first byte; costs some
+        microseconds.
+        """
 
     async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
         """One order, of this tenant only unless None is given."""

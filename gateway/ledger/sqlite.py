@@ -1,13 +1,11 @@
-"""The embedded ledger: one SQLite file, one writer thread, one reader thread.
+"""The embedded ledger: one SQLite file; in each process one writer thread and two readers.
 
-One `serve` at a time owns a file: it holds the kernel's lock on `FILE.owner` for as long as it lives, so that what
-it finds in flight at start certainly belongs to a process that is gone. The commands need no ownership: they only
-look, or change the directory.
+Several processes may share a file: each holds an epoch (sqlite_owner.py), by which the others know whether an order in
+hand is still somebody's. The commands that only look, or change the directory, need none.
 """
 
 import asyncio
-import fcntl
-import os
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +16,9 @@ import apsw
 from gateway.clock import Clock
 from gateway.core.directory import DirectoryRows
 from gateway.core.lifecycle import Outcome
-from gateway.errors import LedgerClosed, LedgerError, StorageUnreachable
-from gateway.ledger import sqlite_orders as orders
+from gateway.errors import LedgerClosed, LedgerError
 from gateway.ledger import sqlite_reconcile as reconcile
+from gateway.ledger import sqlite_rows as rows
 from gateway.ledger.interface import (
     AttemptEnd,
     AttemptStart,
@@ -35,45 +33,15 @@ from gateway.ledger.interface import (
     StoredOrder,
     UnknownOrder,
 )
+from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.sqlite_directory import SqliteDirectory
-from gateway.ledger.sqlite_engine import close, connect, reason_of
+from gateway.ledger.sqlite_engine import close, connect, reason_of, transaction
+from gateway.ledger.sqlite_orders import OrderWrites, holders
+from gateway.ledger.sqlite_owner import Owner
+from gateway.ledger.sqlite_reap import forget, next_part
 from gateway.ledger.sqlite_writer import Writer
 
 T = TypeVar("T")
-
-
-class Ownership:
-    """The right to place orders on one ledger file, held by the kernel's lock: it ends with the process.
-
-    Remembers which files it is about: a ledger whose files were removed or replaced keeps nothing of what is written.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path = path.resolve()  # one file, one lock, whatever link leads to it
-        self._lock_path = path.with_name(path.name + ".owner")
-        self._watched = (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".owner")))
-        self._seen: tuple[tuple[int, int], ...] | None = None
-        try:
-            self._file = os.open(self._lock_path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as fault:
-            raise StorageUnreachable(f"{self._lock_path}: {fault.strerror}") from fault
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            os.close(self._file)
-            raise StorageUnreachable(f"{path}: another `ordergate serve` is running on this ledger") from fault
-
-    def intact(self) -> bool:
-        """Whether the files are those of the first call, which must come after a first write."""
-        try:
-            found = tuple((status.st_dev, status.st_ino) for status in map(os.stat, self._watched))
-        except OSError:
-            return False
-        self._seen = self._seen or found
-        return found == self._seen
-
-    def release(self) -> None:
-        os.close(self._file)
 
 
 class SqliteReader:
@@ -87,10 +55,10 @@ class SqliteReader:
         close(self._connection)
 
     def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
-        return self.look(lambda connection: orders.find(connection, self._seals, order_id, tenant_id))
+        return self.look(lambda connection: rows.find(connection, self._seals, order_id, tenant_id))
 
     def page(self, wanted: OrderFilter) -> Sequence[StoredOrder]:
-        return self.look(lambda connection: orders.page(connection, self._seals, wanted))
+        return self.look(lambda connection: rows.page(connection, self._seals, wanted))
 
     def look(self, at: Callable[[apsw.Connection], T]) -> T:
         try:
@@ -100,18 +68,23 @@ class SqliteReader:
 
 
 class SqliteLedger:
-    """See `ledger.interface.Ledger`. Must be made on the event loop that uses it, by the file's owner."""
+    """See `ledger.interface.Ledger`. Must be made on the event loop that uses it."""
 
     def __init__(
         self, path: Path, seals: Seals, clock: Clock, on_commit: Callable[[float, LedgerError | None], None]
     ) -> None:
         self._seals = seals
         self._clock = clock
-        self._owner = Ownership(path)
+        self._owner = Owner(path)
         try:
             self._reader = SqliteReader(path, seals)
             self._directory_reader = SqliteReader(path, seals)
-            self._writer = Writer(connect(path), clock=clock, on_commit=on_commit)
+            connection = connect(path)
+            with transaction(connection):
+                self._time = LedgerTime(connection, clock)
+                self._owner.begin(connection)
+            self._orders = OrderWrites(seals, self._owner.epoch, self._time.tick)
+            self._writer = Writer(connection, clock=clock, on_commit=on_commit)
         except BaseException:
             self._owner.release()
             raise
@@ -124,36 +97,63 @@ class SqliteLedger:
         """Set when a write's fate is unknown: this process must end and be started again."""
         return self._writer.broken
 
-    async def recover(self) -> int:
-        """Settles what a process that is gone left in flight as `unknown`. Returns how many orders those were."""
-        return await self._writer.run(orders.recover)
+    def owns(self) -> bool:
+        """See `Ledger.owns`: the kernel keeps others off for as long as this process's lock can be seen."""
+        return not self._writer.broken.is_set() and self._owner.holds()
 
-    async def claim(self, order: NewOrder, attempt: AttemptStart) -> Claim:
-        return await self._writer.run(lambda connection: orders.claim(connection, self._seals, order, attempt))
+    def leads(self) -> bool:
+        """Whether this process is the one that looks for unknown orders, for all that share the file."""
+        return self._owner.leads()
+
+    async def recover(self) -> tuple[int, int]:
+        """Takes over what processes that are gone had in hand: what was in flight is `unknown`, what was queued is
+        `not_placed`. Returns how many of each. Writes nothing where nobody is gone.
+        """
+        held = await self._follow(holders)
+        gone = await asyncio.to_thread(self._owner.gone, held)
+        if not gone:
+            return 0, 0
+        now = self._clock.wall_ms()
+        return await self._writer.run(lambda connection: self._orders.recover(connection, gone, now))
+
+    async def reap(self, ttl_s: float) -> int:
+        """Forgets the orders whose key has expired (sqlite_reap.py). Returns how many there were."""
+        forgotten, after, ttl_ms = 0, 0, round(ttl_s * 1000)
+        while True:
+            found = await self._follow(
+                functools.partial(next_part, after=after, ttl_ms=ttl_ms, tick=self._time.tick())
+            )
+            if found is None:
+                return forgotten
+            part, any_over = found
+            after = part.upto
+            if any_over:
+                forgotten += await self._writer.run(functools.partial(forget, part=part))
+
+    async def claim(self, order: NewOrder, attempt: AttemptStart | None) -> Claim:
+        return await self._writer.run(lambda connection: self._orders.claim(connection, order, attempt))
 
     async def recall(self, order: NewOrder) -> Known | None:
-        return await self._read(lambda: self._reader.look(lambda reader: orders.recall(reader, self._seals, order)))
+        return await self._read(lambda: self._reader.look(lambda reader: self._orders.recall(reader, order)))
+
+    async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed:
+        return await self._writer.run(lambda connection: self._orders.start(connection, claimed, attempt))
 
     async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
-        return await self._writer.run(lambda connection: orders.next_attempt(connection, claimed, ended, attempt))
-
-    async def settle(self, claimed: Claimed, ended: AttemptEnd, settlement: Settlement) -> None:
-        await self._writer.run(
-            lambda connection: orders.settle(connection, self._seals, claimed, ended, settlement)
+        return await self._writer.run(
+            lambda connection: self._orders.next_attempt(connection, claimed, ended, attempt)
         )
+
+    async def settle(self, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement) -> None:
+        now = self._clock.wall_ms() if ended is None else ended.ended_ms
+        await self._writer.run(lambda connection: self._orders.settle(connection, claimed, ended, settlement, now))
 
     async def beat(self) -> None:
         """One small durable write, by which readiness knows that the ledger takes any; and a look at its files.
 
         LedgerClosed, and `broken`, where the files were removed or replaced: what is written would be lost.
         """
-        now = str(self._clock.wall_ms())
-        await self._writer.run(
-            lambda connection: connection.execute(
-                "INSERT INTO meta (name, value) VALUES ('last_beat_ms', ?1) ON CONFLICT DO UPDATE SET value = ?1",
-                (now,),
-            )
-        )
+        await self._writer.run(self._time.keep)
         if not await asyncio.to_thread(self._owner.intact):
             self._writer.distrust()
             raise LedgerClosed("the ledger's files were removed or replaced")
@@ -164,7 +164,9 @@ class SqliteLedger:
 
     async def settle_found(self, order: UnknownOrder, found: Found) -> None:
         """Writes that OfferGrid has an unknown order. LedgerStale where it is not unknown any more."""
-        await self._writer.run(lambda connection: reconcile.settle_found(connection, self._seals, order, found))
+        await self._writer.run(
+            lambda connection: reconcile.settle_found(connection, self._seals, order, found, self._time.tick())
+        )
 
     async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
         return await self._read(lambda: self._reader.find(order_id, tenant_id=tenant_id))
@@ -173,13 +175,13 @@ class SqliteLedger:
         return await self._read(lambda: self._reader.page(wanted))
 
     async def unsettled(self) -> dict[Outcome, int]:
-        return await self._read(lambda: self._reader.look(orders.unsettled))
+        return await self._read(lambda: self._reader.look(rows.unsettled))
 
     async def directory_version(self) -> int:
-        return await self._follow(lambda directory: directory.version())
+        return await self._follow(lambda connection: SqliteDirectory(connection).version())
 
     async def directory_rows(self) -> DirectoryRows:
-        return await self._follow(lambda directory: directory.rows())
+        return await self._follow(lambda connection: SqliteDirectory(connection).rows())
 
     async def close(self) -> None:
         """Waits for accepted writes, then gives the file up."""
@@ -192,8 +194,6 @@ class SqliteLedger:
     async def _read(self, look: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reads, look)
 
-    async def _follow(self, look: Callable[[SqliteDirectory], T]) -> T:
+    async def _follow(self, look: Callable[[apsw.Connection], T]) -> T:
         reader = self._directory_reader
-        return await asyncio.get_running_loop().run_in_executor(
-            self._follows, lambda: reader.look(lambda connection: look(SqliteDirectory(connection)))
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._follows, lambda: reader.look(look))

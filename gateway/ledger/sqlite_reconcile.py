@@ -18,7 +18,8 @@ FROM orders LEFT JOIN teams USING (team_id) WHERE outcome = 'unknown' ORDER BY s
 _FOUND: Final = """
 UPDATE orders SET outcome = 'placed', version = version + 1, cause = 'placed', http_status = 201,
                   upstream_order_id = :upstream_order_id, upstream_status = :upstream_status,
-                  sealed_response = :sealed_response, sealed_answer = NULL, settled_ms = :settled_ms
+                  sealed_response = :sealed_response, sealed_answer = NULL, settled_ms = :settled_ms,
+                  settled_tick = :settled_tick
 WHERE order_id = :order_id AND version = :version AND outcome = 'unknown'
 """
 _TAKEN: Final = "SELECT 1 FROM orders WHERE team_id = ? AND upstream_order_id = ?"
@@ -34,7 +35,7 @@ def unknown(connection: apsw.Connection) -> list[UnknownOrder]:
     ]
 
 
-def settle_found(connection: apsw.Connection, seals: Seals, order: UnknownOrder, found: Found) -> None:
+def settle_found(connection: apsw.Connection, seals: Seals, order: UnknownOrder, found: Found, tick: int) -> None:
     """Writes that OfferGrid has the order. LedgerStale where it is not `unknown` at this version any more."""
     taken: Sequence[Any] = connection.execute(_TAKEN, (order.team_id, found.upstream_order_id)).fetchall()
     if taken:
@@ -48,6 +49,7 @@ def settle_found(connection: apsw.Connection, seals: Seals, order: UnknownOrder,
             "upstream_status": found.upstream_status,
             "sealed_response": seals.seal(found.text, table="orders", row=order.order_id, column="response"),
             "settled_ms": found.settled_ms,
+            "settled_tick": tick,
         },
     )
     if connection.changes() != 1:

@@ -73,6 +73,12 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, timeout_s
     return b"".join(parts)
 
 
+async def until_gone(receive: Receive) -> None:
+    """Returns when the tenant has hung up. The request's body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def _is_json(content_type: str) -> bool:
     media, *parameters = (part.strip().lower() for part in content_type.split(";"))
     utf8 = all(part.replace('"', "") in ("charset=utf-8", "charset=utf8", "") for part in parameters)

@@ -9,39 +9,29 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from gateway import __version__
-from gateway.broker.admission import Admission
 from gateway.broker.directory import Directory
-from gateway.broker.secret_file import SecretFile
-from gateway.broker.vault import Secret
 from gateway.clock import Clock, SystemClock
 from gateway.errors import LedgerError, StorageUnreachable
 from gateway.flow.intake import Intake
-from gateway.flow.place_order import OrderFlow
-from gateway.flow.reconcile import Reconciler
-from gateway.flow.upkeep import Readiness, Upkeep
+from gateway.flow.upkeep import Readiness, Upkeep, recover
 from gateway.ledger.sqlite import SqliteLedger
 from gateway.settings import Settings
 from gateway.telemetry.logs import Log, make_log
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.operations import SPEC_DIGEST, OfferGrid
-from gateway.web.admin_app import admin_app
-from gateway.web.auth import Authenticator
+from gateway.upstream.operations import SPEC_DIGEST
 from gateway.web.edge import AsgiApp, Edge
-from gateway.web.orders import OrderEndpoint
 from gateway.web.server import Server, address_of, bind
-from gateway.web.tenant_app import tenant_app
 from gateway.web.watch import Limits
+from gateway.wiring.assembly import Parts, admin_listener, reconciler, tenant_listener
 from gateway.wiring.stopping import Stopping
-from gateway.wiring.storage import Storage, open_to_serve
+from gateway.wiring.storage import open_to_serve
 from gateway.wiring.upstream import open_upstream
 
-ADMIN_TOKEN_FILE: Final = Path("var/admin.token")
 EXIT_LEDGER_BROKEN: Final = StorageUnreachable.exit_code
 ADMIN_DRAIN_S: Final = 1.0
 
@@ -87,22 +77,6 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
             wait.cancel()
 
 
-class _Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What both listeners are made of."""
-
-    settings: Settings
-    clock: Clock
-    log: Log
-    metrics: Metrics
-    storage: Storage
-    ledger: SqliteLedger
-    directory: Directory
-    intake: Intake
-    readiness: Readiness
-    stopping: Stopping
-    failed: asyncio.Event
-
-
 @asynccontextmanager
 async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping) -> AsyncIterator[Instance]:
     """One instance: ready when the block is entered, drained when it is left."""
@@ -116,13 +90,14 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
             readiness=parts.readiness,
             metrics=parts.metrics,
             log=log,
+            ttl_s=settings.idempotency.ttl_s,
         )
         await upkeep.beat()
         await stack.enter_async_context(_beside(upkeep.run()))
-        await stack.enter_async_context(_beside(_reconciler(parts, upstream).run()))
-        admin = await stack.enter_async_context(_listening(parts, "admin", _admin_app(parts)))
+        await stack.enter_async_context(_beside(reconciler(parts, upstream).run()))
+        admin = await stack.enter_async_context(_listening(parts, "admin", admin_listener(parts)))
         stack.push_async_callback(lambda: parts.intake.drain(stopping.left_s()))
-        tenant = await stack.enter_async_context(_listening(parts, "tenant", _tenant_app(parts, upstream)))
+        tenant = await stack.enter_async_context(_listening(parts, "tenant", tenant_listener(parts, upstream)))
         gc.collect()
         gc.freeze()  # what was made at start stays: collections under load need not look at it
         try:
@@ -135,25 +110,24 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
             )
         finally:
             stopping.begin()
-            parts.intake.draining = True
+            parts.intake.begin_draining()
 
 
 async def _open_parts(
     stack: AsyncExitStack, settings: Settings, clock: Clock, log: Log, stopping: Stopping
-) -> _Parts:
+) -> Parts:
     metrics = Metrics(version=__version__, spec_digest=SPEC_DIGEST)
     storage = stack.enter_context(open_to_serve(settings, clock))
     ledger = SqliteLedger(storage.path, storage.vault, clock, _commit_watch(metrics, log))
     stack.push_async_callback(ledger.close)
-    if interrupted := await ledger.recover():
-        log.warning("recovered", outcome="unknown", count=interrupted)
+    await recover(ledger, log)
     directory = Directory(await ledger.directory_rows(), storage.vault, clock)
     metrics.know(directory.snapshot.rows.tenants)
     intake = Intake()
     readiness = Readiness(
         clock=clock, intake=intake, folder=storage.path.parent, min_free_bytes=settings.storage.min_free_bytes
     )
-    return _Parts(
+    return Parts(
         settings=settings,
         clock=clock,
         log=log,
@@ -168,71 +142,8 @@ async def _open_parts(
     )
 
 
-def _reconciler(parts: _Parts, upstream: OfferGrid) -> Reconciler:
-    return Reconciler(
-        ledger=parts.ledger,
-        upstream=upstream,
-        keys=parts.directory,
-        clock=parts.clock,
-        metrics=parts.metrics,
-        log=parts.log,
-        interval_s=parts.settings.reconcile.interval_s,
-        per_minute=parts.settings.budget.reserved_per_minute,
-    )
-
-
-def _tenant_app(parts: _Parts, upstream: OfferGrid) -> AsgiApp:
-    settings = parts.settings
-    admission = Admission(
-        max_in_flight=settings.upstream.max_in_flight,
-        max_waiting=settings.admission.max_waiting,
-        max_wait_s=settings.admission.max_wait_s,
-    )
-    flow = OrderFlow(
-        ledger=parts.ledger,
-        ledger_id=parts.storage.ledger_id,
-        upstream=upstream,
-        keys=parts.directory,
-        marks=parts.storage.vault,
-        admission=admission,
-        intake=parts.intake,
-        clock=parts.clock,
-        metrics=parts.metrics,
-        log=parts.log,
-        timeout_s=settings.upstream.timeout_s,
-        implicit_window_s=settings.idempotency.implicit_window_s,
-    )
-    authenticator = Authenticator(parts.directory, parts.metrics)
-    orders = OrderEndpoint(
-        flow=flow,
-        authenticator=authenticator,
-        metrics=parts.metrics,
-        clock=parts.clock,
-        max_body_bytes=settings.tenant_api.max_body_bytes,
-        body_timeout_s=settings.tenant_api.body_timeout_s,
-    )
-    return tenant_app(
-        orders=orders,
-        ledger=parts.ledger,
-        authenticator=authenticator,
-        reasons=parts.readiness.reasons,
-        log=parts.log,
-    )
-
-
-def _admin_app(parts: _Parts) -> AsgiApp:
-    return admin_app(
-        host=parts.settings.admin_api.host,
-        token=_admin_token(parts.settings, parts.clock),
-        metrics_token=parts.settings.admin_api.metrics_token,
-        metrics=parts.metrics,
-        reasons=parts.readiness.reasons,
-        log=parts.log,
-    )
-
-
 @asynccontextmanager
-async def _listening(parts: _Parts, listener: str, app: AsgiApp) -> AsyncIterator[tuple[str, int]]:
+async def _listening(parts: Parts, listener: str, app: AsgiApp) -> AsyncIterator[tuple[str, int]]:
     """Serves `app` on its listener's address; at the end stops listening and waits for requests in hand."""
     settings = parts.settings
     place = settings.tenant_api if listener == "tenant" else settings.admin_api
@@ -283,12 +194,3 @@ def _commit_watch(metrics: Metrics, log: Log) -> Callable[[float, LedgerError | 
             log.error("ledger", where="commit", reason=type(fault).__name__, error=str(fault))
 
     return watch
-
-
-def _admin_token(settings: Settings, clock: Clock) -> Secret:
-    """The token that was set, or the one in `var/admin.token`, which is made where there is none."""
-    if settings.admin_api.token is not None:
-        return Secret(settings.admin_api.token)
-    file = SecretFile(ADMIN_TOKEN_FILE, "admin_api.token", sizes=(32, 256), missing="is not there")
-    text = file.load(lambda: clock.random_bytes(32).hex().encode("ascii"), clock)
-    return Secret(text.decode("ascii", "replace").strip())

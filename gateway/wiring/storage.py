@@ -16,6 +16,7 @@ from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_check import require_sound
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect, reason_of
+from gateway.ledger.sqlite_owner import Owner
 from gateway.settings import Settings
 
 
@@ -67,6 +68,15 @@ def versions(storage: Storage) -> str:
         return f"SQLite {apsw.sqlite_lib_version()}, schema {connection.pragma('user_version')}"
     finally:
         connection.close()
+
+
+def is_served(path: Path) -> bool:
+    """Whether a process that may send orders lives on this ledger."""
+    owner = Owner(path)
+    try:
+        return not owner.nobody_lives()
+    finally:
+        owner.release()
 
 
 @contextmanager

@@ -10,6 +10,15 @@ from gateway.broker.admission import Admission
 from gateway.errors import Overloaded
 
 
+async def _enter(admission: Admission) -> None:
+    """As an order does: at once, or in line, or not at all."""
+    if admission.enter_at_once():
+        return
+    turn = admission.join()
+    if turn is None or not await admission.wait(turn):
+        raise Overloaded("no place")
+
+
 async def _settled() -> None:
     for _step in range(5):
         await asyncio.sleep(0)
@@ -21,7 +30,7 @@ def test_first_come_first_served() -> None:
         order: list[int] = []
 
         async def enters(name: int) -> None:
-            await admission.enter()
+            await _enter(admission)
             order.append(name)
 
         tasks = []
@@ -41,11 +50,11 @@ def test_first_come_first_served() -> None:
 def test_who_comes_late_does_not_pass_who_waits() -> None:
     async def play() -> None:
         admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60)
-        await admission.enter()
-        waiting = asyncio.ensure_future(admission.enter())
+        await _enter(admission)
+        waiting = asyncio.ensure_future(_enter(admission))
         await asyncio.sleep(0)
         admission.leave()  # the place is the waiting one's, although it has not run yet
-        late = asyncio.ensure_future(admission.enter())
+        late = asyncio.ensure_future(_enter(admission))
         await _settled()
         assert waiting.done() and not late.done()
         admission.leave()
@@ -58,17 +67,17 @@ def test_who_comes_late_does_not_pass_who_waits() -> None:
 def test_past_the_line_is_refused_at_once(max_waiting: int) -> None:
     async def play() -> None:
         admission = Admission(max_in_flight=1, max_waiting=max_waiting, max_wait_s=60)
-        await admission.enter()
-        waiting = [asyncio.ensure_future(admission.enter()) for _ in range(max_waiting)]
+        await _enter(admission)
+        waiting = [asyncio.ensure_future(_enter(admission)) for _ in range(max_waiting)]
         await asyncio.sleep(0)
-        coroutine = admission.enter()
+        coroutine = _enter(admission)
         with pytest.raises(Overloaded):
             coroutine.send(None)  # refused without giving the loop a turn
         admission.leave()
         for task in waiting:
             await task
             admission.leave()
-        await admission.enter()
+        await _enter(admission)
 
     asyncio.run(play())
 
@@ -76,12 +85,29 @@ def test_past_the_line_is_refused_at_once(max_waiting: int) -> None:
 def test_who_waits_too_long_is_refused_and_the_line_goes_on() -> None:
     async def play() -> None:
         admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=0.01)
-        await admission.enter()
+        await _enter(admission)
         for _again in range(3):
-            found = await asyncio.gather(*(admission.enter() for _ in range(10)), return_exceptions=True)
+            found = await asyncio.gather(*(_enter(admission) for _ in range(10)), return_exceptions=True)
             assert all(isinstance(fault, Overloaded) for fault in found)
         admission.leave()
-        await admission.enter()
+        await _enter(admission)
+
+    asyncio.run(play())
+
+
+def test_who_gives_up_leaves_the_line_at_once() -> None:
+    async def play() -> None:
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60)
+        await _enter(admission)
+        gives_up = asyncio.get_running_loop().create_future()
+        turn = admission.join()
+        assert turn is not None
+        waiting = asyncio.ensure_future(admission.wait(turn, [gives_up]))
+        await asyncio.sleep(0)
+        gives_up.set_result(None)
+        assert not await waiting
+        admission.leave()
+        assert admission.enter_at_once(), "the place is not given to who has gone"
 
     asyncio.run(play())
 
@@ -105,7 +131,7 @@ def test_no_place_is_lost_or_made_whoever_gives_up_when(
 
         async def enters() -> None:
             nonlocal inside
-            await admission.enter()
+            await _enter(admission)
             inside += 1
             assert inside <= max_in_flight
 
@@ -134,10 +160,10 @@ def test_no_place_is_lost_or_made_whoever_gives_up_when(
         while inside:
             leaves()
         for _place in range(max_in_flight):
-            await asyncio.wait_for(admission.enter(), 60)
+            await asyncio.wait_for(_enter(admission), 60)
         if not max_waiting:
             with pytest.raises(Overloaded):
-                await admission.enter()
-        assert admission._waiting == 0
+                await _enter(admission)
+        assert not admission._line
 
     asyncio.run(play())

@@ -201,7 +201,7 @@ def test_a_broken_seal_tells_neither_text_nor_key() -> None:
 def test_marks_of_different_purposes_differ_and_are_keyed() -> None:
     marks = [vault(key).mac(purpose, b"data") for key in (b"\x01", b"\x02") for purpose in get_args(Purpose)]
     marks.append(hashlib.sha256(b"data").digest())
-    assert len(set(marks)) == 13
+    assert len(set(marks)) == 2 * len(get_args(Purpose)) + 1
     assert {len(mark) for mark in marks} == {32}
     assert vault().mac("token", b"data") == vault().mac("token", b"data")
 

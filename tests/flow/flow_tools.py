@@ -19,9 +19,12 @@ from gateway.core.directory import Tenant
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.json_text import canonical_json, read_object
 from gateway.flow.answer import Answer
+from gateway.flow.describe import Describer
+from gateway.flow.gate import Gate
 from gateway.flow.intake import Intake
 from gateway.flow.place_order import OrderFlow
 from gateway.flow.ports import OrderRequest
+from gateway.flow.sending import Sender
 from gateway.ledger.interface import AttemptEnd, AttemptStart, Claim, Claimed, NewOrder, Settlement, StoredOrder
 from gateway.ledger.sqlite import SqliteLedger
 from gateway.telemetry.logs import make_log
@@ -97,15 +100,19 @@ class Told(SqliteLedger):
         self.story.append(what)
         return found
 
-    async def claim(self, order: NewOrder, attempt: AttemptStart) -> Claim:
+    async def claim(self, order: NewOrder, attempt: AttemptStart | None) -> Claim:
         found: Claim = await self._noted("claim", super().claim(order, attempt))
+        return found
+
+    async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed:
+        found: Claimed = await self._noted("start", super().start(claimed, attempt))
         return found
 
     async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
         found: Claimed = await self._noted("next", super().next_attempt(claimed, ended, attempt))
         return found
 
-    async def settle(self, claimed: Claimed, ended: AttemptEnd, settlement: Settlement) -> None:
+    async def settle(self, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement) -> None:
         await self.gate.wait()
         await self._noted("settle", super().settle(claimed, ended, settlement))
 
@@ -123,6 +130,7 @@ class Gateway(msgspec.Struct, kw_only=True):
     keys: dict[int, LentKey | KeyUnreadable]
     log: io.StringIO
     path: Path
+    gone: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     async def place(
         self, key: str | None = "k", *, body: bytes = BODY, request_id: str = "r-1", tenant: Tenant = TENANT
@@ -134,7 +142,11 @@ class Gateway(msgspec.Struct, kw_only=True):
         return OrderRequest(
             tenant=tenant, body=read, content=canonical_json(read.values()), idempotency_key=key, request_id=request_id,
             traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01", received_ms=1_767_323_045_678,
+            hung_up=self._until_gone,
         )  # fmt: skip
+
+    async def _until_gone(self) -> None:
+        await self.gone.wait()
 
     async def stored(self, order_id: str | None) -> StoredOrder:
         assert order_id is not None
@@ -175,9 +187,14 @@ async def a_gateway(
     intake = Intake()
     keys = _Keys({TENANT.team_id: KEY})
     flow = OrderFlow(
-        ledger=ledger, ledger_id="ledger-1", upstream=upstream, keys=keys, marks=VAULT, admission=admission,
+        ledger=ledger,
+        describer=Describer(
+            marks=VAULT, ledger_id="ledger-1", clock=CLOCK, implicit_window_s=implicit_window_s, ttl_s=86400
+        ),
+        gate=Gate(intake=intake, keys=keys), admission=admission,
+        sender=Sender(ledger=ledger, upstream=upstream, clock=CLOCK, metrics=metrics, timeout_s=timeout_s),
         clock=CLOCK, metrics=metrics, log=make_log(level="info", style="json", clock=CLOCK, stream=stream),
-        timeout_s=timeout_s, implicit_window_s=implicit_window_s, intake=intake,
+        intake=intake,
     )  # fmt: skip
     gateway = Gateway(
         flow=flow, ledger=ledger, upstream=upstream, story=story, metrics=metrics, admission=admission,

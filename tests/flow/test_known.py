@@ -92,7 +92,7 @@ def test_a_tenants_own_window_counts(tmp_path: Path) -> None:
 
 
 async def _drain(gateway: Gateway) -> None:
-    gateway.intake.draining = True
+    gateway.intake.begin_draining()
 
 
 async def _take_the_key_away(gateway: Gateway) -> None:
@@ -100,7 +100,7 @@ async def _take_the_key_away(gateway: Gateway) -> None:
 
 
 async def _take_all_places(gateway: Gateway) -> None:
-    assert await gateway.admission.enter_at_once()
+    assert gateway.admission.enter_at_once()
 
 
 @pytest.mark.parametrize("shortage", [_drain, _take_the_key_away, _take_all_places])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from gateway.broker.directory import KeyUnreadable
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
 from gateway.errors import IdempotencyKeyReused, LedgerBusy, LedgerError, LedgerOverloaded, LedgerUndecided
-from gateway.flow import place_order, settle
+from gateway.flow import describe, place_order, sending, settle
 from gateway.flow.answer import Answer
 from gateway.ledger.interface import OrderFilter
 from tests.flow.flow_tools import (
@@ -27,6 +28,7 @@ from tests.flow.flow_tools import (
     said,
     until,
 )
+from tests.ledger.ledger_tools import alter
 
 HTML = b"<html>no</html>"
 
@@ -289,11 +291,16 @@ def test_hanging_up_changes_nothing_for_an_order_in_flight(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("where", "outcome", "sent"),
-    [("enriched", "not_placed", 0), ("pause_before_resend", "unknown", 1), ("classify", "unknown", 1)],
+    ("room", "where", "outcome", "sent"),
+    [
+        (describe, "enriched", "not_placed", 0),
+        (sending, "pause_before_resend", "unknown", 1),
+        (sending, "classify", "unknown", 1),
+        (place_order, "classify", "unknown", 1),
+    ],
 )
 def test_a_defect_says_what_is_known_and_leaves_nothing_in_flight(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, outcome: Outcome, sent: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: ModuleType, where: str, outcome: Outcome, sent: int
 ) -> None:
     def broken(*_: object, **__: object) -> Any:
         raise RuntimeError("canary of a defect")
@@ -301,7 +308,7 @@ def test_a_defect_says_what_is_known_and_leaves_nothing_in_flight(
     async def play() -> None:
         async with a_gateway(tmp_path / "o.db", placed()) as gateway:
             with monkeypatch.context() as patch:
-                patch.setattr(place_order, where, broken)
+                patch.setattr(room, where, broken)
                 answer = await gateway.place()
             _is_defect(gateway, answer, outcome)
             assert (await gateway.stored(answer.order_id)).outcome == outcome
@@ -464,7 +471,7 @@ def test_without_a_key_nothing_is_claimed_or_sent(tmp_path: Path, key: KeyUnread
 def test_without_a_place_nothing_is_claimed_or_sent(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_gateway(tmp_path / "o.db", placed(), max_in_flight=1, max_waiting=0) as gateway:
-            await gateway.admission.enter()
+            assert gateway.admission.enter_at_once()
             _is_refused(await gateway.place(), 503, "overloaded", "1")
             assert gateway.story == []
             gateway.admission.leave()
@@ -489,7 +496,8 @@ def test_a_recovered_order_is_unknown_and_not_sent(tmp_path: Path) -> None:
         async with a_gateway(tmp_path / "o.db", placed()) as gateway:
             gateway.ledger.refuses["settle"] = [LedgerUndecided("as a process that died here")]
             first = await gateway.place()
-            assert await gateway.ledger.recover() == 1
+            alter(gateway.path, "UPDATE orders SET owner = 0")  # it died
+            assert await gateway.ledger.recover() == (1, 0)
             for _again in range(2):
                 answer = await gateway.place()
                 assert (answer.status, answer.outcome, answer.order_id) == (502, "unknown", first.order_id)

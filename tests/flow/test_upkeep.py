@@ -59,14 +59,14 @@ def test_ready_after_a_write_until_it_is_5_s_old_or_draining_or_the_disk_fills(t
         other.wrote()
         (reason,) = other.reasons()
         assert says in reason
-    intake.draining = True
+    intake.begin_draining()
     assert ready.reasons() == ["draining"]
 
 
 def test_upkeep_follows_the_directory_and_outlives_every_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("FOLLOW_EVERY_S", "BEAT_EVERY_S", "COUNT_EVERY_S"):
+    for name in ("FOLLOW_EVERY_S", "BEAT_EVERY_S", "COUNT_EVERY_S", "RECOVER_EVERY_S", "REAP_EVERY_S"):
         monkeypatch.setattr(upkeep, name, 0.01)
     path = tmp_path / "o.db"
 
@@ -88,7 +88,9 @@ def test_upkeep_follows_the_directory_and_outlives_every_fault(
         metrics, stream = Metrics(version="0", spec_digest="0"), io.StringIO()
         log = make_log(level="info", style="json", clock=CLOCK, stream=stream)
         running = asyncio.ensure_future(
-            Upkeep(ledger=ledger, directory=directory, readiness=readiness, metrics=metrics, log=log).run()
+            Upkeep(
+                ledger=ledger, directory=directory, readiness=readiness, metrics=metrics, log=log, ttl_s=60
+            ).run()
         )
         administration.add_team("team")
         administration.add_key("team", Secret("sandbox-key-1"))

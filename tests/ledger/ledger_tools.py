@@ -48,7 +48,8 @@ def new_order(
     tenant_id: int = 1,
     body: bytes | None = None,
     team_id: int = 1,
-    settled_since_ms: int = 2**62,
+    window_ms: int = 0,
+    ttl_ms: int = 86_400_000,
 ) -> NewOrder:
     """Without a key, and unless a body is given, an order like no other."""
     if body is None:
@@ -59,8 +60,10 @@ def new_order(
         tenant=f"tenant-{tenant_id}",
         team_id=team_id,
         fingerprint=body,
+        key_digest=None if key is None else VAULT.mac("claim-key", f"{tenant_id}:{key}".encode()),
         idempotency_key=key,
-        settled_since_ms=settled_since_ms,
+        window_ms=window_ms,
+        ttl_ms=ttl_ms,
         created_ms=500,
     )
 

@@ -18,9 +18,10 @@ from gateway.broker.vault import Secret
 from gateway.clock import SystemClock
 from gateway.errors import LedgerBusy, StorageUnreachable
 from gateway.ledger.interface import OrderFilter
-from gateway.ledger.sqlite import Ownership, SqliteReader
+from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect
+from gateway.ledger.sqlite_owner import Owner
 from tests.ledger.ledger_tools import (
     ENDED,
     VAULT,
@@ -92,9 +93,9 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
     async def recovers() -> None:
         async with a_ledger(path) as ledger:
             left = sum(order.outcome == "in_flight" for order in stored.values())
-            assert await ledger.recover() == left
+            assert await ledger.recover() == (left, 0)
             assert await ledger.unsettled() == {"queued": 0, "in_flight": 0, "unknown": left}
-            assert await ledger.recover() == 0
+            assert await ledger.recover() == (0, 0)
 
     asyncio.run(recovers())
 
@@ -124,33 +125,6 @@ def test_the_writers_connection_is_wal_and_full(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
-def test_one_owner_at_a_time_in_one_process(tmp_path: Path) -> None:
-    path = tmp_path / "o.db"
-    first = Ownership(path)
-    with pytest.raises(StorageUnreachable, match="another `ordergate serve`"):
-        Ownership(path)
-    first.release()
-    Ownership(path).release()
-
-
-def test_one_owner_at_a_time_among_processes_until_it_is_killed(tmp_path: Path) -> None:
-    path = tmp_path / "o.db"
-
-    async def owns() -> None:
-        async with a_ledger(path) as ledger:
-            await ledger.beat()
-
-    with child(path, "a") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "owns\n"
-        with pytest.raises(StorageUnreachable, match="another `ordergate serve`"):
-            asyncio.run(owns())
-        SqliteReader(path, VAULT).close()  # looking needs no ownership
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        asyncio.run(owns())
-
-
 def test_a_ledger_that_cannot_be_opened_is_not_owned(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     path.write_bytes(b"no database" * 500)
@@ -162,7 +136,9 @@ def test_a_ledger_that_cannot_be_opened_is_not_owned(tmp_path: Path) -> None:
     for _again in range(2):
         with pytest.raises(StorageUnreachable, match=str(path)):
             asyncio.run(opens())
-    Ownership(path).release()
+    owner = Owner(path)
+    assert owner.nobody_lives()
+    owner.release()
 
 
 CANARIES = {
@@ -264,7 +240,7 @@ def test_recovered_orders_say_what_is_known_of_them(tmp_path: Path) -> None:
 
     async def recovers() -> None:
         async with a_ledger(path) as ledger:
-            assert await ledger.recover() == 1
+            assert await ledger.recover() == (1, 0)
             stored = await ledger.find(order_id, tenant_id=1)
             assert stored is not None
             assert (stored.outcome, stored.cause, stored.http_status, stored.settled_ms) == (

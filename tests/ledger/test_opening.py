@@ -9,9 +9,9 @@ import apsw
 import pytest
 
 from gateway.errors import StorageUnreachable
-from gateway.ledger.sqlite import Ownership
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import APPLICATION_ID, _scripts, connect
+from gateway.ledger.sqlite_owner import Owner
 from tests.ledger.ledger_tools import alter
 
 
@@ -89,7 +89,7 @@ def test_a_place_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     _refused(tmp_path / "folder", "Is a directory|unable to open")
     with pytest.raises(StorageUnreachable, match="Not a directory"):
-        Ownership(tmp_path / "file" / "o.db")
+        Owner(tmp_path / "file" / "o.db")
 
 
 def test_what_may_not_be_written_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_what_may_not_be_written_is_refused_in_one_line(tmp_path: Path, monkeypa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", denied)
-    for opens in (connect, Ownership):
+    for opens in (connect, Owner):
         with pytest.raises(StorageUnreachable, match="Permission denied"):
             opens(tmp_path / "o.db")
 

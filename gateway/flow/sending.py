@@ -1,0 +1,98 @@
+"""Stage 5, which costs money: an order's attempts, until it is known how they ended.
+
+No first byte goes out after `send_by`, nor from a process that does not hold its orders any more: one that was stopped
+and wakes up sends nothing.
+"""
+
+import asyncio
+
+import msgspec
+
+from gateway.broker.directory import LentKey
+from gateway.clock import Clock
+from gateway.core.evidence import Answered, Evidence
+from gateway.core.outcome import classify
+from gateway.core.resend import pause_before_resend
+from gateway.errors import LedgerError
+from gateway.flow.answer import attempt_end
+from gateway.flow.ports import OrderRequest, Places
+from gateway.ledger.interface import AttemptStart, Claimed, Ledger
+from gateway.telemetry.metrics import Metrics, OrderTimes
+
+
+class InHand(msgspec.Struct, kw_only=True):
+    """A claimed order: its newest version, with which key, until when, and whether a byte of it may have left.
+
+    `deadline` and `send_by` are monotonic instants.
+    """
+
+    claim: Claimed
+    request: OrderRequest
+    key: LentKey
+    times: OrderTimes
+    deadline: float
+    send_by: float
+    may_be_sent: bool = False
+
+
+class Sender:
+    """Sends, and sends again only where core/resend.py says that it cannot cost a second order."""
+
+    def __init__(
+        self, *, ledger: Ledger, upstream: Places, clock: Clock, metrics: Metrics, timeout_s: float
+    ) -> None:
+        self._ledger = ledger
+        self._upstream = upstream
+        self._clock = clock
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+
+    def in_hand(
+        self, claim: Claimed, request: OrderRequest, key: LentKey, times: OrderTimes, began: float
+    ) -> InHand:
+        """`began`: the monotonic instant before the intent was written, from which all of the order's time counts."""
+        deadline, send_by = began + self._timeout_s, began + self._timeout_s / 2
+        return InHand(claim=claim, request=request, key=key, times=times, deadline=deadline, send_by=send_by)
+
+    async def send_until_known(self, hand: InHand, body: bytes) -> Evidence:
+        """The last attempt's evidence. Each attempt but the first, which the intent opened, is written down first."""
+        attempts = 1
+        hand.may_be_sent = True
+        while True:
+            evidence = await self._attempt(hand, body)
+            pause = pause_before_resend(
+                evidence,
+                classify(evidence),
+                attempts=attempts,
+                left_s=hand.deadline - self._clock.monotonic(),
+                timeout_s=self._timeout_s,
+                wall_ms=self._clock.wall_ms(),
+            )
+            if pause is None:
+                return evidence
+            await asyncio.sleep(pause)
+            hand.times.waited_s += pause
+            attempts += 1
+            start = AttemptStart(key_id=hand.key.key_id, started_ms=self._clock.wall_ms())
+            ended = attempt_end(evidence, self._clock.wall_ms())
+            try:
+                hand.claim = await self._ledger.next_attempt(hand.claim, ended, start)
+            except LedgerError:
+                return evidence  # the attempt that is written down stays the last
+            self._metrics.resent("throttled" if isinstance(evidence, Answered) else "not_sent")
+
+    async def _attempt(self, hand: InHand, body: bytes) -> Evidence:
+        began = self._clock.monotonic()
+        with self._metrics.upstream_in_flight():
+            evidence = await self._upstream.place(
+                body,
+                request_id=hand.request.request_id,
+                traceparent=hand.request.traceparent,
+                key=hand.key.secret,
+                deadline=hand.deadline,
+                may_send=lambda: self._clock.monotonic() < hand.send_by and self._ledger.owns(),
+            )
+        seconds = self._clock.monotonic() - began
+        hand.times.upstream_s += seconds
+        self._metrics.attempt(hand.request.tenant.team, "place", evidence, seconds)
+        return evidence
