@@ -83,6 +83,7 @@ class Upkeep:
         metrics: Metrics,
         log: Log,
         ttl_s: float,
+        implicit_window_s: float,
     ) -> None:
         self._ledger = ledger
         self._directory = directory
@@ -90,6 +91,7 @@ class Upkeep:
         self._metrics = metrics
         self._log = log
         self._ttl_s = ttl_s
+        self._implicit_window_s = implicit_window_s
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as loops:
@@ -127,8 +129,13 @@ class Upkeep:
         await recover(self._ledger, self._log)
 
     async def _reap(self) -> None:
-        if forgotten := await self._ledger.reap(self._ttl_s):
+        if forgotten := await self._ledger.reap(self._kept_s()):
             self._log.info("reaped", count=forgotten)
+
+    def _kept_s(self) -> float:
+        """For how long after it settled an order may still be named: by its key, or by its body, whoever's it is."""
+        windows = [tenant.implicit_window_s or 0 for tenant in self._directory.snapshot.rows.tenants]
+        return max(self._ttl_s, self._implicit_window_s, *windows)
 
 
 async def recover(ledger: Watched, log: Log) -> None:

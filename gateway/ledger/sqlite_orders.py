@@ -50,6 +50,8 @@ SELECT :order_id, 1 + coalesce(max(number), 0), :key_id, :started_ms FROM attemp
 _CLOSE_ATTEMPT: Final = """
 UPDATE attempts SET ended_ms = :ended_ms, evidence = :evidence, status = :status
 WHERE order_id = :order_id AND ended_ms IS NULL
+  -- Not an earlier one that a dead process left open: nobody saw how that ended.
+  AND number = (SELECT max(number) FROM attempts WHERE order_id = :order_id)
 """
 _NEXT: Final = """
 UPDATE orders SET version = version + 1

@@ -91,6 +91,7 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
             metrics=parts.metrics,
             log=log,
             ttl_s=settings.idempotency.ttl_s,
+            implicit_window_s=settings.idempotency.implicit_window_s,
         )
         await upkeep.beat()
         await stack.enter_async_context(_beside(upkeep.run()))

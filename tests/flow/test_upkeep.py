@@ -89,7 +89,13 @@ def test_upkeep_follows_the_directory_and_outlives_every_fault(
         log = make_log(level="info", style="json", clock=CLOCK, stream=stream)
         running = asyncio.ensure_future(
             Upkeep(
-                ledger=ledger, directory=directory, readiness=readiness, metrics=metrics, log=log, ttl_s=60
+                ledger=ledger,
+                directory=directory,
+                readiness=readiness,
+                metrics=metrics,
+                log=log,
+                ttl_s=60,
+                implicit_window_s=0,
             ).run()
         )
         administration.add_team("team")
@@ -114,3 +120,48 @@ def test_upkeep_follows_the_directory_and_outlives_every_fault(
         await ledger.close()
 
     asyncio.run(play())
+
+
+def test_an_order_is_kept_for_as_long_as_its_key_or_anybodys_body_may_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "FOLLOW_EVERY_S", 0.01)
+    monkeypatch.setattr(upkeep, "REAP_EVERY_S", 0.01)
+    path, asked = tmp_path / "o.db", set[float]()
+
+    class Asked(SqliteLedger):
+        async def reap(self, ttl_s: float) -> int:
+            asked.add(ttl_s)
+            return await super().reap(ttl_s)
+
+    async def play() -> None:
+        ledger = Asked(path, VAULT, CLOCK, lambda *_: None)
+        store = SqliteDirectory(connect(path))
+        keeping = asyncio.ensure_future(
+            Upkeep(
+                ledger=ledger,
+                directory=Directory(await ledger.directory_rows(), VAULT, CLOCK),
+                readiness=Readiness(clock=CLOCK, intake=Intake(), folder=tmp_path, min_free_bytes=1),
+                metrics=Metrics(version="0", spec_digest="0"),
+                log=make_log(level="error", style="json", clock=CLOCK, stream=io.StringIO()),
+                ttl_s=60,
+                implicit_window_s=300,
+            ).run()
+        )
+        await until(lambda: _is(300 in asked))
+        administration = Administration(store, VAULT, CLOCK)
+        administration.add_team("team")
+        administration.add_tenant(NewTenant(name="patient", team="team", implicit_window_s=900))
+        await until(lambda: _is(900 in asked))
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+        assert asked == {300, 900}
+        store.close()
+        await ledger.close()
+
+    asyncio.run(play())
+
+
+async def _is(holds: bool) -> bool:
+    return holds

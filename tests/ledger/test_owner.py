@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import LedgerStale
-from gateway.ledger.interface import Known, OrderFilter
+from gateway.ledger.interface import AttemptEnd, Known, OrderFilter
 from gateway.ledger.sqlite_owner import Owner
-from tests.ledger.ledger_tools import ENDED, START, a_ledger, claimed, end, new_order
+from tests.ledger.ledger_tools import ENDED, START, a_ledger, alter, claimed, end, new_order
+
+NOT_SENT = AttemptEnd(ended_ms=3_000, evidence="not_sent", status=None)
 
 
 def test_a_living_process_keeps_its_orders_and_a_gone_one_does_not(tmp_path: Path) -> None:
@@ -99,5 +101,23 @@ def test_orders_of_before_there_were_owners_are_taken_over(tmp_path: Path) -> No
             alter(tmp_path / "o.db", "UPDATE orders SET owner = NULL")
             assert ledger.leads()
             assert await ledger.recover() == (1, 0)
+
+    asyncio.run(play())
+
+
+def test_how_an_attempt_ended_that_nobody_saw_is_never_said(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+
+    async def play() -> None:
+        async with a_ledger(path) as ledger:
+            sent = await claimed(ledger, new_order("k"))
+        async with a_ledger(path) as ledger:
+            assert await ledger.recover() == (1, 0)
+            alter(path, "UPDATE orders SET outcome = 'not_placed', settled_tick = 0")
+            again = await claimed(ledger, new_order("k"))
+            assert again.order_id == sent.order_id
+            await ledger.settle(again, NOT_SENT, end("not_placed"))
+            (order,) = await ledger.page(OrderFilter())
+            assert [attempt.evidence for attempt in order.attempts] == [None, "not_sent"]
 
     asyncio.run(play())
