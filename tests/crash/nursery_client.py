@@ -61,6 +61,14 @@ class Run:
         if not self.ended.is_set():
             self._signal(number)
 
+    def stands_still(self) -> bool:
+        """Whether it is stopped by a signal, waiting for another to go on."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     def end(self) -> int:
         """Its exit status; negative: the signal that it died of."""
         assert self.ended.wait(WITHIN_S), f"it does not end: {self.log()}"

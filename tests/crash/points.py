@@ -9,9 +9,11 @@ is unsettled, and returns what is broken.
 import http.client
 import json
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +26,10 @@ from gateway.sandbox import SandboxThread
 from gateway.settings import load_settings
 from gateway.wiring import open_administration
 from tests.crash.nursery_client import WITHIN_S, Nursery, Run
-from tests.crash.steps import BEFORE
+from tests.crash.steps import BEFORE, PAUSE
 from tests.support import promise
 from tests.support.promise import Records, Told, told
-from tests.support.records import files_under, records_of, rows_of, vault_of, watch_history
+from tests.support.records import ORDER_ID, files_under, records_of, rows_of, vault_of, watch_history
 from tests.support.stack import UPSTREAM_KEY, an_order
 
 HEALING: Final[Mapping[str, Any]] = {
@@ -90,6 +92,9 @@ class Life:
         self.sandbox = sandbox
         self.told: list[Told] = []
         self.wanted: dict[str, str | None] = {}
+        self.others: list[Run] = []
+        self.late: set[str] = set()
+        self.resolved: set[str] = set()
         self._nursery = nursery
         self._token = home.token
         self._run: Run | None = None
@@ -99,8 +104,9 @@ class Life:
         return self.folder / "var/ordergate.db"
 
     def launch(self, **settings: Any) -> Run:
-        """A further process on this folder. Whoever launches it ends it."""
-        return self._nursery.run(["serve"], self.folder, self._environ(**settings))
+        """A further process on this folder, which ends with this life."""
+        self.others.append(self._nursery.run(["serve"], self.folder, self._environ(**settings)))
+        return self.others[-1]
 
     def start(self, crash_at: int | str | None = None, how: str = BEFORE, **settings: Any) -> bool:
         """This life's next process, its steps counted where `crash_at` is given. Whether it came up."""
@@ -143,6 +149,12 @@ class Life:
         while before != (before := len(self.steps())) and not self.run.ended.wait(for_s):
             pass
 
+    def until(self, holds: Callable[[], object]) -> None:
+        """Waits for a condition, or for the death of the process."""
+        until = time.monotonic() + WITHIN_S
+        while not holds() and not self.run.ended.wait(0.005):
+            assert time.monotonic() < until, "what was waited for never came"
+
     def ask(self, mark: str, key: str | None = None, *, port: int | None = None) -> Told | None:
         """One request for what `mark` names; None where no whole answer came. May be called by several threads."""
         self.wanted[mark] = key
@@ -172,6 +184,17 @@ class Life:
         )  # fmt: skip
         self.told.append(found)
         return found
+
+    def arrives_late(self) -> None:
+        """The first order sent to OfferGrid comes in once more, byte for byte, as from a line that held it back."""
+        for sent in self.sandbox.call(lambda box: [log.raw("in") for log in box.connections]):
+            if not sent.startswith(b"POST"):
+                continue
+            self.late |= {order_id.decode() for order_id in ORDER_ID.findall(sent)}
+            with socket.create_connection(("127.0.0.1", self.sandbox.port), timeout=WITHIN_S) as connection:
+                connection.sendall(sent)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 201")
+            return
 
     def unsettled(self) -> list[str]:
         return promise.nothing_unsettled(rows_of(self.ledger))
@@ -212,7 +235,14 @@ class Life:
         return [*open_ones, *self.unsettled()]
 
     def records(self) -> Records:
-        return records_of(told=self.told, sandbox=self.sandbox, ledger=self.ledger, seals=vault_of(self.folder))
+        return records_of(
+            told=self.told,
+            sandbox=self.sandbox,
+            ledger=self.ledger,
+            seals=vault_of(self.folder),
+            late=frozenset(self.late),
+            resolved=frozenset(self.resolved),
+        )
 
     def broken(self) -> list[str]:
         canaries = {
@@ -226,8 +256,8 @@ class Life:
         return [*promise.broken(self.records()), *promise.canaries_found(files_under(self.folder), canaries), *said]
 
     def close(self) -> None:
-        if self._run is not None:
-            self._run.kill()
+        for run in (*self.others, *([self._run] if self._run else [])):
+            run.kill()
         shutil.rmtree(self.folder)
         self.sandbox.clear_faults()
         self.sandbox.reset()
@@ -236,13 +266,16 @@ class Life:
 class Story(msgspec.Struct, frozen=True, kw_only=True):
     """`before` may start processes of its own; `act` runs while the counted one does, and ends when that one is dead.
 
-    `from_start`: the steps of that process's start belong to the story. `settings` are that process's.
+    `from_start`: the steps of that process's start belong to the story. `settings` are that process's. `mixed`: orders
+    go side by side in it, so that a step's number is another one's at times. `also`: what else is broken in the end.
     """
 
     act: Callable[[Life], object]
     before: Callable[[Life], object] | None = None
     settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    also: Callable[[Life], list[str]] = lambda _: []
     from_start: bool = False
+    mixed: bool = False
 
 
 @contextmanager
@@ -288,8 +321,8 @@ class Stage:
             steps = life.steps()[first:]
             while steps[-1].name == "tenant receive":  # that it has hung up, some time after its answer
                 steps.pop()
-            left = life.heal()
-            assert not left + life.broken(), left + life.broken()
+            wrong = [*life.heal(), *life.broken(), *story.also(life)]
+            assert not wrong, wrong
             return steps
 
     def stopped_at(self, story: Story, step: Step, how: str) -> tuple[str | None, list[str]]:
@@ -303,8 +336,30 @@ class Stage:
             life.run.kill()
             steps = life.steps()
             name = steps[-1].name if len(steps) == step.number else None
+            name = step.name if story.mixed else name
+            return name, [*life.heal(), *life.broken(), *story.also(life)]
+
+    def paused_at(self, story: Story, step: Step, for_s: float) -> tuple[str | None, list[str], Records]:
+        """As `stopped_at`; but the process stands still for that long and goes on then. Beside it runs another one,
+        launched by `before`, that the tenant asks meanwhile. With the records of what it came to.
+        """
+        with self.life() as life, ThreadPoolExecutor(1) as tenant:
+            if story.before is not None:
+                story.before(life)
+            assert life.start(step.number, PAUSE, **story.settings)
+            asked = tenant.submit(story.act, life)
+            life.until(lambda: life.run.stands_still() or asked.done())
+            steps = life.steps()
+            name = steps[-1].name if len(steps) == step.number and life.run.stands_still() else None
+            began = time.monotonic()
+            while time.monotonic() < began + for_s:
+                for mark, key in life.wanted.items():
+                    life.ask(mark, key, port=life.others[0].port())
+                time.sleep(0.1)
+            life.run.signal(signal.SIGCONT)
+            asked.result()
             left = life.heal()
-            return name, [*left, *life.broken()]
+            return name, [*left, *life.broken()], life.records()
 
 
 def _listens(port: int) -> bool:

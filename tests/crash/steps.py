@@ -8,7 +8,8 @@ Between two steps nothing outside changes: stopping right after one is stopping 
 
     CRASH_STEPS   file to which each step is appended, by a raw write before it happens: `NUMBER NAME`
     CRASH_AT      the number of the step to die at, or a name: the first step of that name (0: never)
-    CRASH_HOW     `before` it; in the `middle` of it, half of its bytes being written; right `after` it
+    CRASH_HOW     `before` it; in the `middle` of it, half of its bytes being written; right `after` it; or `pause`:
+                  not to die but to stand still before it (SIGSTOP) until somebody lets it go on (SIGCONT)
 """
 
 import os
@@ -26,6 +27,7 @@ T = TypeVar("T")
 BEFORE: Final = "before"
 MIDDLE: Final = "middle"
 AFTER: Final = "after"
+PAUSE: Final = "pause"
 
 
 def die() -> NoReturn:
@@ -54,7 +56,10 @@ class Steps:
             self._write(self._log, b"%d %b\n" % (self._number, name.encode()))
             if mine and self._how == BEFORE:
                 die()
-        if not mine:
+        if mine and self._how == PAUSE:
+            # To this thread: it stops at once, and the others with it; not when another one happens to run next.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        if not mine or self._how == PAUSE:
             return whole()
         if self._how == MIDDLE:
             if half is not None:

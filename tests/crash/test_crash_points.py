@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ import pytest
 from tests.crash.nursery_client import WITHIN_S, Nursery
 from tests.crash.points import HEALING, Home, Life, Stage, Step, Story, a_stage, make_home, many
 from tests.crash.steps import AFTER, BEFORE, MIDDLE
+from tests.support.records import rows_of, strays_of
 
 AT_ONCE: Final = 4
 """Lives side by side: each waits for its own process most of the time."""
@@ -48,10 +50,21 @@ def ask_without_a_key(life: Life) -> None:
 
 def ask_once_it_is_settled(life: Life) -> None:
     """Only then, so that the steps of finding out and those of answering do not mix."""
-    until = time.monotonic() + WITHIN_S
-    while life.unsettled() and not life.run.ended.wait(0.01):
-        assert time.monotonic() < until, life.unsettled()
+    life.until(lambda: not life.unsettled())
     ask(life)
+
+
+def ask_while_the_place_is_taken(life: Life, *, in_vain: bool = False) -> None:
+    """The second order waits for the first one's place until it is free, or its patience ends."""
+    life.sandbox.set_fault("slow", after_s=WITHIN_S)
+    with ThreadPoolExecutor(2) as tenants:
+        tenants.submit(ask, life)
+        life.until(lambda: life.sandbox.orders)
+        second = tenants.submit(life.ask, "second", f"{KEY}-too")
+        life.until(lambda: second.done() or any(row.outcome == "queued" for row in rows_of(life.ledger)))
+        if in_vain:
+            life.until(second.done)
+        life.sandbox.clear_faults()
 
 
 def ask_side_by_side(life: Life) -> None:
@@ -86,9 +99,61 @@ def ask_while_nobody_listens(life: Life) -> None:
     asking.join()
 
 
+def killed_before_the_first_byte(life: Life) -> None:
+    """The intent is written down, and nobody can know any more that nothing was sent."""
+    life.start("upstream connect")
+    ask(life)
+    assert not life.sandbox.orders
+
+
+def settled_as_absent(life: Life) -> None:
+    """OfferGrid did not act on it, as two looks in a row have shown."""
+    life.sandbox.set_fault("reset_after_read")
+    life.start(**SLOWLY)
+    ask(life)
+    life.until(lambda: not life.unsettled())
+    life.run.kill()
+    assert [row.outcome for row in rows_of(life.ledger)] == ["not_placed"]
+
+
+def arrived_late(life: Life) -> None:
+    """And then OfferGrid acts on it all the same, which is the one thing that it may not do."""
+    settled_as_absent(life)
+    life.arrives_late()
+
+
+def arrived_late_beside_a_second_one(life: Life) -> None:
+    settled_as_absent(life)
+    life.start()
+    ask(life)
+    life.run.kill()
+    life.arrives_late()
+    assert len(life.sandbox.orders) == 2
+
+
+def counted_once(life: Life) -> list[str]:
+    """By the process that was stopped or by the next, which may have yet to look."""
+    life.until(lambda: strays_of(life.ledger))
+    strays = [kind for _, kind in strays_of(life.ledger)]
+    return [] if strays == ["duplicate"] else [f"what should not be there was counted as {strays}"]
+
+
 def faulty(kind: str, **parameters: Any) -> Callable[[Life], None]:
     return lambda life: life.sandbox.set_fault(kind, **parameters)
 
+
+def ask_once_it_is_counted(life: Life) -> None:
+    life.until(lambda: strays_of(life.ledger))
+    ask(life)
+
+
+def ask_once_it_is_placed(life: Life) -> None:
+    life.until(lambda: [row.outcome for row in rows_of(life.ledger)] == ["placed"])
+    ask(life)
+
+
+SLOWLY: Final[dict[str, Any]] = {**HEALING, "reconcile__interval_s": 0.3, "reconcile__settle_after_s": 0.3}
+"""So that two looks are enough to prove an absence, and each run makes the same two."""
 
 STORIES: Final[dict[str, Story]] = {
     "the start": Story(act=ask, from_start=True),
@@ -98,10 +163,20 @@ STORIES: Final[dict[str, Story]] = {
     "a replay by the body": Story(before=placed_before, act=ask_without_a_key),
     "sent again, nothing having been sent": Story(act=ask_while_nobody_listens),
     "sent again after 429": Story(before=faulty("status", code=429, retry_after=1), act=ask),
+    "waiting for a place": Story(
+        act=ask_while_the_place_is_taken,
+        settings={"upstream__max_in_flight": 1, "admission__max_wait_s": 20, "shutdown__drain_s": 60},
+        mixed=True,
+    ),
+    "waiting for a place in vain": Story(
+        act=partial(ask_while_the_place_is_taken, in_vain=True),
+        settings={"upstream__max_in_flight": 1, "admission__max_wait_s": 0.2},
+        mixed=True,
+    ),
     "a refusal": Story(before=faulty("status", code=400), act=ask),
     "an answer that breaks off": Story(before=faulty("place_then_reset"), act=ask),
     "recovering, and finding it": Story(
-        before=killed_with_it_in_flight, act=ask_once_it_is_settled, from_start=True, settings=HEALING
+        before=killed_with_it_in_flight, act=ask_once_it_is_settled, from_start=True, settings=SLOWLY
     ),
 }
 
@@ -196,7 +271,7 @@ def test_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path
     story = STORIES[name]
     with stages(nursery, home, tmp_path) as on:
         steps = on[0].told_in_full(story)
-        assert not list(unsynced(steps))
+        assert story.mixed or not list(unsynced(steps))
         points = list(points_of(steps, every_write=SOAK or name == "an order with a key"))
         began = time.monotonic()
         wrong = play(lambda stage, step, how: stage.stopped_at(story, step, how), points, on)
@@ -205,20 +280,43 @@ def test_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path
     assert not wrong, "\n".join(wrong)
 
 
+def test_paused_at_every_step(nursery: Nursery, home: Home, tmp_path: Path) -> None:
+    """A process that stood still for too long sends nothing when it wakes up, and nobody takes its order over
+    meanwhile: it lives.
+    """
+    settings = {**HEALING, "upstream__timeout_s": 1.2}
+    story = Story(before=lambda life: life.launch(**settings).ready(), act=ask, settings=settings)
+    send_within_s = 0.6  # half of the timeout; nothing is sent after that
+
+    with stages(nursery, home, tmp_path) as on:
+        steps = on[0].told_in_full(story)
+        written = next(at for at, step in enumerate(steps) if " write " in step.name)
+        sent = next(at for at, step in enumerate(steps) if step.name == "upstream send")
+        unsent = {step.number for step in steps[written:sent]}
+
+        def pause(stage: Stage, step: Step, _how: str) -> tuple[str | None, list[str]]:
+            name, wrong, records = stage.paused_at(story, step, send_within_s + 0.2)
+            first = records.rows[0].attempts[0]
+            if name == step.name and step.number in unsent and first.evidence != "not_sent":
+                wrong.append(f"its first attempt was {first}")
+            return name, wrong
+
+        points = [(step, how) for step, how in points_of(steps, every_write=SOAK) if how == BEFORE]
+        wrong = play(pause, points, on)
+    print(f"paused: {len(points)} points, of {len(unsent)} steps between the intent and the first byte")  # noqa: T201  # the figures
+    assert unsent
+    assert not wrong, "\n".join(wrong)
+
+
 def test_several_orders_at_once_stopped_at_random_steps(nursery: Nursery, home: Home, tmp_path: Path) -> None:
     """Which step has which number is left to chance here, as it is between orders that run side by side."""
-    story = Story(act=ask_side_by_side)
+    story = Story(act=ask_side_by_side, mixed=True)
     chance = random.Random(SEED)  # noqa: S311  # no secret: where to stop
-
-    def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
-        return step.name, [
-            f"{name}: {sentence}" for name, wrong in [stage.stopped_at(story, step, how)] for sentence in wrong
-        ]
 
     with stages(nursery, home, tmp_path) as on:
         steps = on[0].told_in_full(story)
         drawn = [(chance.choice(steps), chance.choice((BEFORE, MIDDLE, AFTER))) for _ in range(RANDOM_POINTS)]
-        wrong = play(stop, drawn, on)
+        wrong = play(lambda stage, step, how: stage.stopped_at(story, step, how), drawn, on)
     print(f"side by side: {len(drawn)} points of {len(steps)} steps")  # noqa: T201  # the figures
     assert not wrong, f"seed {SEED}: " + "\n".join(wrong)
 

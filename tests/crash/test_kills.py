@@ -24,7 +24,7 @@ ROUNDS: Final = 25 if SOAK else 1
 
 KILLS: Final = 20
 STOPS: Final = 4
-PROCESSES: Final = 1
+PROCESSES: Final = 2
 """On one ledger."""
 
 SETTINGS: Final[dict[str, Any]] = {**HEALING, "upstream__timeout_s": 2}

@@ -23,7 +23,7 @@ from tests.support.promise import AttemptRow, Change, Post, Records, Row, Taken,
 
 T = TypeVar("T")
 
-_ORDER_ID: Final = re.compile(rb'"gatewayOrderId"\s*:\s*"([^"]+)"')
+ORDER_ID: Final = re.compile(rb'"gatewayOrderId"\s*:\s*"([^"]+)"')
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _KEY: Final = re.compile(rb"\r\nx-api-key:\s*([^\r]*)", re.IGNORECASE)
 _COLUMNS: Final = (
@@ -81,6 +81,12 @@ def rows_of(ledger: Path, seals: Seals | None = None) -> list[Row]:
         return [_row(dict(zip(_COLUMNS, row, strict=True)), attempts, seals) for row in found]
 
     return _at(ledger, look)
+
+
+def strays_of(ledger: Path) -> list[tuple[str, str]]:
+    """What was found at OfferGrid and should not be there: the order's id and the kind (`duplicate`, `late`)."""
+    statement = "SELECT order_id, kind FROM strays ORDER BY seen_ms"
+    return _at(ledger, lambda connection: [(str(one), str(kind)) for one, kind in connection.execute(statement)])
 
 
 def _row(columns: Mapping[str, Any], attempts: Mapping[str, Sequence[AttemptRow]], seals: Seals | None) -> Row:
@@ -150,7 +156,7 @@ def _posts(connection: Mapping[str, Any]) -> Iterator[Post]:
         length = _LENGTH.search(begin) if head >= 0 else None
         end = len(raw) + 1 if head < 0 else head + 4 + (int(length[1]) if length else 0)
         if raw[at : at + 4] == b"POST"[:size]:
-            order_id, key = _ORDER_ID.search(raw, at, end), _KEY.search(begin)
+            order_id, key = ORDER_ID.search(raw, at, end), _KEY.search(begin)
             yield Post(
                 order_id=order_id[1].decode() if order_id else None,
                 first_byte_ms=_arrived(chunks, pieces, at),
