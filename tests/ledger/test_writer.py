@@ -10,7 +10,7 @@ import apsw
 import pytest
 from msgspec import structs
 
-from gateway.errors import LedgerError, LedgerOverloaded, UpstreamOrderTaken
+from gateway.errors import LedgerError, LedgerOverloaded, LedgerUndecided, UpstreamOrderTaken
 from gateway.ledger import sqlite_writer
 from gateway.ledger.interface import Claimed, OrderFilter
 from gateway.ledger.sqlite import SqliteLedger
@@ -212,5 +212,55 @@ def test_a_write_that_was_begun_is_waited_for(tmp_path: Path) -> None:
         async with a_ledger(tmp_path / "o.db") as ledger:
             assert await ledger._writer.run(slow, within_s=1) == 7
             assert begun.is_set()
+
+    asyncio.run(play())
+
+
+class Fails:
+    """The system's clock until `now`; then there is no memory to read it with, in the writer's thread."""
+
+    def __init__(self) -> None:
+        self.now = False
+
+    def wall_ms(self) -> int:
+        return CLOCK.wall_ms()
+
+    def monotonic(self) -> float:
+        if self.now and threading.current_thread().name == "ledger-writer":
+            raise MemoryError
+        return CLOCK.monotonic()
+
+    def random_bytes(self, count: int) -> bytes:
+        return CLOCK.random_bytes(count)
+
+
+def test_a_writer_that_dies_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def play() -> None:
+        connection = apsw.Connection(str(tmp_path / "o.db"))
+        clock = Fails()
+        writer = sqlite_writer.Writer(connection, clock=clock, on_commit=lambda _seconds, _fault: None)
+        assert await writer.run(lambda _: 1) == 1
+        clock.now = True
+        with pytest.raises(LedgerUndecided):
+            async with asyncio.timeout(30):
+                await writer.run(lambda _: 2)
+        assert writer.broken.is_set()
+        with pytest.raises(LedgerError):
+            await writer.run(lambda _: 3)
+
+    asyncio.run(play())
+
+
+def test_a_failure_to_tell_of_a_commit_leaves_nobody_waiting(tmp_path: Path) -> None:
+    def tell(_seconds: float, _fault: LedgerError | None) -> None:
+        raise MemoryError
+
+    async def play() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        connection = apsw.Connection(str(tmp_path / "o.db"))
+        writer = sqlite_writer.Writer(connection, clock=CLOCK, on_commit=tell)
+        async with asyncio.timeout(30):
+            assert await writer.run(lambda _: 1) == 1
+            await writer.broken.wait()
 
     asyncio.run(play())
