@@ -100,6 +100,7 @@ class OrderFlow:
         return await self._intake.run(self._place(request, times))
 
     async def _place(self, request: OrderRequest, times: OrderTimes) -> Answer:
+        order: NewOrder | None = None
         try:
             order = self._describer.order(request)
             key = self._gate.key_for(request.tenant.team_id)
@@ -117,9 +118,18 @@ class OrderFlow:
             return await self._place_in_turn(order, request, turn, times)
         except Problem:
             raise
-        except Exception:  # noqa: BLE001 - a defect before there was anything to send; what follows tells its own
+        except Exception:  # noqa: BLE001 - a defect before there was anything to send, or after all was done
             self._log.exception("defect", where="order", request_id=request.request_id)
-            return refused(InternalError("The gateway failed before sending anything."), request, RETRY_SOON_S)
+        return await self._after_defect(order, request)
+
+    async def _after_defect(self, order: NewOrder | None, request: OrderRequest) -> Answer:
+        """What the ledger says of the order now: how far it had come is not known here. Raises IdempotencyKeyReused."""
+        problem = InternalError("The gateway failed; the outcome says what is known of the order.")
+        try:
+            known = None if order is None else await self._ledger.recall(order)
+        except Exception:  # noqa: BLE001 - the ledger may be what has failed
+            return refused(problem, request, RETRY_UNKNOWN_S, outcome="unknown")
+        return refused(problem, request, RETRY_SOON_S) if known is None else answer_known(known, request)
 
     async def _place_at_once(
         self, order: NewOrder, request: OrderRequest, key: LentKey, times: OrderTimes

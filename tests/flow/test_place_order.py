@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.broker.admission import Admission
 from gateway.broker.directory import KeyUnreadable
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
@@ -317,6 +318,21 @@ def test_a_defect_says_what_is_known_and_leaves_nothing_in_flight(
             assert again.status == (201 if outcome == "not_placed" else 502)
             assert again.order_id == answer.order_id
             assert len(gateway.upstream.bodies) == 1, "never sent again in doubt"
+
+    asyncio.run(play())
+
+
+def test_a_defect_after_the_end_does_not_deny_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_self: object) -> None:
+        raise MemoryError
+
+    async def play() -> None:
+        async with a_gateway(tmp_path / "o.db", placed()) as gateway:
+            with monkeypatch.context() as patch:
+                patch.setattr(Admission, "leave", broken)
+                answer = await gateway.place()
+            assert (answer.status, answer.outcome) == (201, "replayed")
+            assert len(gateway.upstream.bodies) == 1
 
     asyncio.run(play())
 
