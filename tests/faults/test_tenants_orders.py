@@ -126,6 +126,49 @@ def test_row_72_hang_up_in_the_middle_of_the_answer(
     assert len(posts(world)) == 1
 
 
+@pytest.fixture(scope="module")
+def narrow_world() -> Iterator[World]:
+    with a_world(
+        budget__per_minute=0, upstream__max_in_flight=1, admission__max_wait_s=60, shutdown__drain_s=80
+    ) as world:
+        yield world
+
+
+@row(
+    72,
+    part="while the order waits for a place",
+    answer="none; not_placed",
+    holds="it is never sent; sent again, it is placed under the same order id",
+)
+@pytest.mark.parametrize("hang_up", HANGS_UP.values(), ids=HANGS_UP)
+def test_row_72_hang_up_while_the_order_waits(
+    narrow_world: World, key: str, hang_up: Callable[[socket.socket], None]
+) -> None:
+    world = narrow_world
+    world.begin()
+
+    def says(outcome: str) -> bool:
+        return [order.outcome for order in world.ledger() if order.idempotency_key == key] == [outcome]
+
+    world.sandbox.set_fault("slow", after_s=60)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(world.order)
+        wait_until(lambda: len(posts(world)) == 1, "the one place taken")
+        with connected(world) as connection:
+            connection.sendall(order_bytes(world, key))
+            wait_until(lambda: says("queued"), "the second one waiting")
+            hang_up(connection)
+        wait_until(lambda: says("not_placed"), "it is given up")
+        world.sandbox.clear_faults()
+        assert first.result().status_code == 201
+    assert taken(world, key) == []
+    again = world.order(key, notes=key)
+    assert again.status_code == 201
+    (found,) = [order for order in world.ledger() if order.idempotency_key == key]
+    assert again.headers["ordergate-order-id"] == found.order_id
+    assert len(posts(world)) == 2
+
+
 @row(
     73,
     fault="50 requests at once with one key and one body",
