@@ -20,11 +20,6 @@ MISSING: Final[frozenset[int]] = frozenset(
         42,
         43,
         44,
-        61,
-        62,
-        64,
-        66,
-        69,
         70,
     }
 )
