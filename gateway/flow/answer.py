@@ -112,6 +112,8 @@ def withdrawal_problem(why: Withdrawal) -> Problem:
             return Overloaded("The tenant hung up while the order waited.")
         case "no_key":
             return UpstreamCredentials("The team's key was taken away while the order waited.")
+        case "breaker":
+            return UpstreamUnavailable("OfferGrid gave no usable answer lately.")
         case "no_ledger":
             return LedgerUnavailable("The intent could not be written down.")
         case "defect":

@@ -103,7 +103,7 @@ class OrderFlow:
         order: NewOrder | None = None
         try:
             order = self._describer.order(request)
-            key = self._gate.key_for(request.tenant.team_id)
+            key = await self._gate.key_for(request.tenant.team_id, request.tenant.team)
             if isinstance(key, Refusal):
                 return await self._refuse_new(key, order, request)
             if self._admission.enter_at_once():
@@ -113,7 +113,8 @@ class OrderFlow:
                     self._admission.leave()
             turn = self._admission.join()
             if turn is None:
-                full = Refusal(problem=Overloaded("Too many orders are waiting already."), retry_s=RETRY_SOON_S)
+                too_many = Overloaded("Too many orders are waiting already.")
+                full = Refusal(why="overloaded", problem=too_many, retry_s=RETRY_SOON_S)
                 return await self._refuse_new(full, order, request)
             return await self._place_in_turn(order, request, turn, times)
         except Problem:
@@ -164,9 +165,9 @@ class OrderFlow:
             return await self._withdraw(claim, request, why_not)
         try:
             began = self._clock.monotonic()
-            key = self._gate.key_for(request.tenant.team_id)
-            if isinstance(key, Refusal):  # it was taken away while the order waited
-                return await self._withdraw(claim, request, "no_key")
+            key = await self._gate.key_for(request.tenant.team_id, request.tenant.team)
+            if isinstance(key, Refusal):  # things changed while the order waited
+                return await self._withdraw(claim, request, key.why)
             try:
                 claim = await self._ledger.start(claim, self._attempt_with(key))
             except LedgerError:

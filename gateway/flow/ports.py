@@ -44,6 +44,12 @@ class Places(Protocol):
     ) -> Evidence: ...
 
 
+class Shows(Protocol):
+    """One read of one order, which costs nothing but a call. Never raises; doubt is `Sent`."""
+
+    async def show_order(self, upstream_order_id: str, *, key: Secret, deadline: float) -> Evidence: ...
+
+
 class LendsKeys(Protocol):
     def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None: ...
 

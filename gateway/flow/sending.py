@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.broker.directory import LentKey
 from gateway.clock import Clock
+from gateway.core.breaker import Breaker
 from gateway.core.evidence import Answered, Evidence
 from gateway.core.outcome import classify
 from gateway.core.resend import pause_before_resend
@@ -39,10 +40,18 @@ class Sender:
     """Sends, and sends again only where core/resend.py says that it cannot cost a second order."""
 
     def __init__(
-        self, *, ledger: Ledger, upstream: Places, clock: Clock, metrics: Metrics, timeout_s: float
+        self,
+        *,
+        ledger: Ledger,
+        upstream: Places,
+        breaker: Breaker,
+        clock: Clock,
+        metrics: Metrics,
+        timeout_s: float,
     ) -> None:
         self._ledger = ledger
         self._upstream = upstream
+        self._breaker = breaker
         self._clock = clock
         self._metrics = metrics
         self._timeout_s = timeout_s
@@ -60,9 +69,12 @@ class Sender:
         hand.may_be_sent = True
         while True:
             evidence = await self._attempt(hand, body)
+            verdict = classify(evidence)
+            self._breaker.attempted(evidence, verdict, self._clock.monotonic())
+            self._metrics.breaker(self._breaker.state)
             pause = pause_before_resend(
                 evidence,
-                classify(evidence),
+                verdict,
                 attempts=attempts,
                 left_s=hand.deadline - self._clock.monotonic(),
                 timeout_s=self._timeout_s,

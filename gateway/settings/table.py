@@ -133,7 +133,5 @@ NOT_YET: Final[frozenset[str]] = frozenset(
     - {"budget.reserved_per_minute", "reconcile.interval_s"}
     | {
         "idempotency.ttl_s",
-        "upstream.breaker_failures",
-        "upstream.breaker_open_s",
     }
 )

@@ -109,6 +109,12 @@ UPSTREAM_RESENDS: Final = Metric(
     help="Orders sent again because nothing was sent, or because OfferGrid asked for it.",
     question="How often does the gateway have to try again?",
 )
+BREAKER_STATE: Final = Metric(
+    name="ordergate_breaker_state",
+    kind="gauge",
+    help="Whether orders are sent: 0 closed (they are), 1 half open, 2 open (OfferGrid is left alone).",
+    question="Is OfferGrid being left alone?",
+)
 ADMISSION_WAIT: Final = Metric(
     name="ordergate_admission_wait_seconds",
     kind="histogram",
@@ -178,7 +184,7 @@ BUILD_INFO: Final = Metric(
 
 CATALOGUE: Final[tuple[Metric, ...]] = (
     HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ORDERS, ORDER_DURATION, OVERHEAD, ATTEMPT_DURATION,
-    UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, ADMISSION_WAIT, LEDGER_COMMIT, LEDGER_ERRORS, UNSETTLED,
-    OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, FALSE_TIMEOUTS,
+    UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, BREAKER_STATE, ADMISSION_WAIT, LEDGER_COMMIT,
+    LEDGER_ERRORS, UNSETTLED, OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, FALSE_TIMEOUTS,
     AUTH_FAILURES, BUILD_INFO,
 )  # fmt: skip

@@ -49,6 +49,7 @@ class Metrics:
         self._upstream_errors = self._counter(known.UPSTREAM_ERRORS)
         self._upstream_in_flight = self._gauge(known.UPSTREAM_IN_FLIGHT)
         self._resends = self._counter(known.UPSTREAM_RESENDS)
+        self._breaker = self._gauge(known.BREAKER_STATE)
         self._admission_wait = self._histogram(known.ADMISSION_WAIT)
         self._commit = self._histogram(known.LEDGER_COMMIT)
         self._ledger_errors = self._counter(known.LEDGER_ERRORS)
@@ -108,6 +109,10 @@ class Metrics:
 
     def resent(self, reason: str) -> None:
         self._resends.labels(reason).inc()
+
+    def breaker(self, state: int) -> None:
+        """0 closed, 1 half open, 2 open."""
+        self._breaker.set(state)
 
     def admission_wait(self, seconds: float) -> None:
         self._admission_wait.observe(seconds)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from typing import Final, cast
+from urllib.parse import quote
 
 import httpx
 
 from gateway import __version__
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.upstream.transport import AttemptFailed, RevealsKey
-from generated.operations import LIST, PLACE, SPEC_DIGEST
+from generated.operations import LIST, PLACE, SHOW, SPEC_DIGEST
 
 __all__ = ["SPEC_DIGEST", "OfferGrid"]
 
@@ -25,7 +26,7 @@ class OfferGrid:
     def __init__(self, transport: httpx.AsyncBaseTransport, base_url: str, *, max_listing_bytes: int) -> None:
         self._transport = transport
         self._max_listing_bytes = max_listing_bytes
-        base = base_url.rstrip("/")
+        self._base = base = base_url.rstrip("/")
         self._place_url = httpx.URL(base + PLACE.path)
         self._list_url = httpx.URL(base + LIST.path)
         common = {
@@ -92,6 +93,14 @@ class OfferGrid:
             own.raw_scheme, own.raw_host, own.port, own.userinfo, own.raw_path,
         )  # fmt: skip
         return url.copy_with(fragment=None) if same else None
+
+    async def show_order(self, upstream_order_id: str, *, key: RevealsKey, deadline: float) -> Evidence:
+        """One order of the key's team, one attempt: a harmless read. `deadline` is monotonic."""
+        extensions = {"ordergate.deadline": deadline, "ordergate.key": key}
+        url = httpx.URL(self._base + SHOW.path.replace("{id}", quote(upstream_order_id, safe="")))
+        stream = httpx.ByteStream(b"")
+        request = httpx.Request(SHOW.method, url, headers=self._read_headers, stream=stream, extensions=extensions)
+        return await self._attempt(request)
 
     async def _attempt(self, request: httpx.Request) -> Evidence:
         """The boundary: what is not known for certain to be unsent counts as sent."""

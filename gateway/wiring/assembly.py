@@ -11,6 +11,7 @@ from gateway.broker.directory import Directory
 from gateway.broker.secret_file import SecretFile
 from gateway.broker.vault import Secret
 from gateway.clock import Clock
+from gateway.core.breaker import Breaker
 from gateway.flow.describe import Describer
 from gateway.flow.gate import Gate
 from gateway.flow.intake import Intake
@@ -66,6 +67,7 @@ def reconciler(parts: Parts, upstream: OfferGrid) -> Reconciler:
 def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
     """Stages 1 to 8, each with what it needs."""
     settings = parts.settings
+    breaker = Breaker(failures=settings.upstream.breaker_failures, open_s=settings.upstream.breaker_open_s)
     return OrderFlow(
         ledger=parts.ledger,
         describer=Describer(
@@ -75,7 +77,15 @@ def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
             implicit_window_s=settings.idempotency.implicit_window_s,
             ttl_s=settings.idempotency.ttl_s,
         ),
-        gate=Gate(intake=parts.intake, keys=parts.directory),
+        gate=Gate(
+            intake=parts.intake,
+            keys=parts.directory,
+            breaker=breaker,
+            upstream=upstream,
+            clock=parts.clock,
+            metrics=parts.metrics,
+            look_s=settings.upstream.connect_timeout_s,
+        ),
         admission=Admission(
             max_in_flight=settings.upstream.max_in_flight,
             max_waiting=settings.admission.max_waiting,
@@ -84,6 +94,7 @@ def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
         sender=Sender(
             ledger=parts.ledger,
             upstream=upstream,
+            breaker=breaker,
             clock=parts.clock,
             metrics=parts.metrics,
             timeout_s=settings.upstream.timeout_s,

@@ -15,6 +15,7 @@ from gateway.broker.admission import Admission
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.broker.vault import MasterKey, Secret, Vault
 from gateway.clock import SystemClock
+from gateway.core.breaker import Breaker
 from gateway.core.directory import Tenant
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.json_text import canonical_json, read_object
@@ -62,6 +63,13 @@ class Upstream:
         self._lines = list(lines)
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[Secret] = []
+        self.looks: list[Evidence] = []
+
+    async def show_order(self, upstream_order_id: str, *, key: Secret, deadline: float) -> Evidence:
+        self._story.append("look")
+        assert upstream_order_id and deadline > CLOCK.monotonic()
+        self.keys.append(key)
+        return self.looks.pop(0)
 
     async def place(
         self,
@@ -175,8 +183,10 @@ async def a_gateway(
     max_waiting: int = 10,
     wait_s: float = 30,
     implicit_window_s: float = 0,
+    breaker: Breaker | None = None,
 ) -> AsyncIterator[Gateway]:
     story: list[str] = []
+    breaker = breaker or Breaker(failures=1000, open_s=1000)
     ledger = Told(path, VAULT, CLOCK, lambda *_: None)
     ledger.story, ledger.refuses, ledger.gate = story, {}, asyncio.Event()
     ledger.gate.set()
@@ -191,8 +201,13 @@ async def a_gateway(
         describer=Describer(
             marks=VAULT, ledger_id="ledger-1", clock=CLOCK, implicit_window_s=implicit_window_s, ttl_s=86400
         ),
-        gate=Gate(intake=intake, keys=keys), admission=admission,
-        sender=Sender(ledger=ledger, upstream=upstream, clock=CLOCK, metrics=metrics, timeout_s=timeout_s),
+        gate=Gate(
+            intake=intake, keys=keys, breaker=breaker, upstream=upstream, clock=CLOCK, metrics=metrics, look_s=60
+        ),
+        admission=admission,
+        sender=Sender(
+            ledger=ledger, upstream=upstream, breaker=breaker, clock=CLOCK, metrics=metrics, timeout_s=timeout_s
+        ),
         clock=CLOCK, metrics=metrics, log=make_log(level="info", style="json", clock=CLOCK, stream=stream),
         intake=intake,
     )  # fmt: skip

@@ -196,6 +196,8 @@ def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]
             "ORDERGATE_UPSTREAM__BASE_URL": upstream_base_url,
             # Unknown orders are looked for once, at the start: a test that counts calls counts its own.
             "ORDERGATE_RECONCILE__INTERVAL_S": "86400",
+            # Nor does an OfferGrid that fails as it is told stop the orders that come after.
+            "ORDERGATE_UPSTREAM__BREAKER_FAILURES": "1000000",
             **{f"ORDERGATE_{key.upper()}": str(value) for key, value in settings.items()},
         }
         # The commands below run in this process, whose working directory is another: they need absolute paths.
