@@ -106,13 +106,13 @@ def check_file(path: Path) -> list[Finding]:
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     except apsw.Error as fault:
-        return [Finding(where="file", what=str(fault))]
+        return [Finding(where="file", what=_one_line(str(fault)))]
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # who only looks leaves the log as it is
         return [*_whole(connection), *_log(connection, path), *_links(connection)]
-    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError) as fault:
-        return [Finding(where="file", what=str(fault))]
+    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError, UnicodeDecodeError) as fault:
+        return [Finding(where="file", what=_one_line(str(fault)))]
     finally:
         connection.close()
 
@@ -143,7 +143,7 @@ def _whole(connection: apsw.Connection) -> Iterator[Finding]:
         yield Finding(where="file", what="is another program's database, or none")
     for (said,) in connection.execute("PRAGMA integrity_check"):
         if said != "ok":
-            yield Finding(where="file", what=" ".join(str(said).split()))  # one line each
+            yield Finding(where="file", what=_one_line(str(said)))
 
 
 def _log(connection: apsw.Connection, path: Path) -> Iterator[Finding]:
@@ -188,3 +188,8 @@ def _facts(connection: apsw.Connection) -> Iterator[Finding]:
     for name in _FACTS:
         if name not in known:
             yield Finding(where=f"meta {name}", what="is not there")
+
+
+def _one_line(text: str) -> str:
+    """SQLite quotes whole statements."""
+    return " ".join(text.split())

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import httpx
 import msgspec
+import pytest
 
 from gateway.sandbox.thread import SandboxThread
 from tests.accept.world import wait_until
@@ -21,6 +22,9 @@ from tests.support.stack import Stack, an_order, running_stack
 
 SOAK: Final = bool(os.environ.get("ORDERGATE_SOAK"))
 """Whether there is time for the long variants."""
+
+PATIENTLY: Final = pytest.mark.timeout(3600 if SOAK else 240)
+"""As `pytestmark`: restarts cost seconds on a busy machine, and the long variants minutes."""
 
 LEDGER: Final = "var/ordergate.db"
 TRACE_FILE: Final = "disk.trace"

@@ -14,10 +14,12 @@ import httpx
 
 from tests.accept.world import wait_until
 from tests.faults.matrix import row
-from tests.faults.storage_tools import SOAK, Shop, a_shop, problem
+from tests.faults.storage_tools import PATIENTLY, SOAK, Shop, a_shop, problem
 from tests.support.disk import EIO_SYNC, FULL, Rule, once, onward
 from tests.support.needs import needs
 from tests.support.stack import SERVE
+
+pytestmark = PATIENTLY
 
 NOT_WRITTEN: Final = (503, "ledger-unavailable", "not_placed", True)
 ENDING: Final = (503, "draining", "not_placed", True)

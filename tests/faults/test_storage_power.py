@@ -12,9 +12,11 @@ from gateway.ledger.interface import OrderFilter, StoredOrder
 from gateway.settings import Settings, load_settings
 from gateway.wiring import open_administration, open_orders
 from tests.faults.matrix import row
-from tests.faults.storage_tools import LEDGER, SOAK, START_FILE, TRACE_FILE, Shop, a_shop
+from tests.faults.storage_tools import LEDGER, PATIENTLY, SOAK, START_FILE, TRACE_FILE, Shop, a_shop
 from tests.support.disk import Done, read_trace
 from tests.support.power import Cut, cuts
+
+pytestmark = PATIENTLY
 
 IMAGES: Final = 5_000 if SOAK else 240
 ORDERS: Final = 400 if SOAK else 40

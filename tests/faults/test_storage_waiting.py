@@ -14,8 +14,10 @@ import httpx
 
 from tests.accept.world import wait_until
 from tests.faults.matrix import row
-from tests.faults.storage_tools import SOAK, Shop, a_shop, problem
+from tests.faults.storage_tools import PATIENTLY, SOAK, Shop, a_shop, problem
 from tests.support.disk import Rule
+
+pytestmark = PATIENTLY
 
 LOCK: Final = """
 import sys, apsw
