@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from gateway.clock import Clock
+from gateway.errors import StorageUnreachable
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _READ: Final = "SELECT value FROM meta WHERE name = 'ledger_time'"
@@ -70,4 +71,7 @@ class LedgerTime:
     @staticmethod
     def _stored(connection: apsw.Connection) -> Anchor | None:
         row = connection.execute(_READ).fetchone()
-        return None if row is None else msgspec.json.decode(str(row[0]), type=Anchor)
+        try:
+            return None if row is None else msgspec.json.decode(str(row[0]), type=Anchor)
+        except msgspec.DecodeError as fault:
+            raise StorageUnreachable("the ledger's time is damaged; see `ordergate db check`") from fault

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import apsw
 
@@ -41,6 +41,9 @@ from gateway.ledger.sqlite_owner import Owner
 from gateway.ledger.sqlite_reap import forget, next_part
 from gateway.ledger.sqlite_writer import Writer
 
+CLAIM_WITHIN_S: Final = 1.0
+"""How long a new order may wait until the disk turns to it: longer than a locked database keeps the one before."""
+
 T = TypeVar("T")
 
 
@@ -65,6 +68,8 @@ class SqliteReader:
             return at(self._connection)
         except apsw.Error as fault:
             raise LedgerError(reason_of(fault)) from fault
+        except UnicodeDecodeError as fault:
+            raise LedgerError("a text in the ledger is damaged; see `ordergate db check`") from fault
 
 
 class SqliteLedger:
@@ -131,7 +136,9 @@ class SqliteLedger:
                 forgotten += await self._writer.run(functools.partial(forget, part=part))
 
     async def claim(self, order: NewOrder, attempt: AttemptStart | None) -> Claim:
-        return await self._writer.run(lambda connection: self._orders.claim(connection, order, attempt))
+        return await self._writer.run(
+            lambda connection: self._orders.claim(connection, order, attempt), within_s=CLAIM_WITHIN_S
+        )
 
     async def recall(self, order: NewOrder) -> Known | None:
         return await self._read(lambda: self._reader.look(lambda reader: self._orders.recall(reader, order)))

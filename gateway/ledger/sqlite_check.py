@@ -110,7 +110,7 @@ def check_file(path: Path) -> list[Finding]:
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # who only looks leaves the log as it is
-        return [*_whole(connection), *_log(connection, path), *_links(connection)]
+        return [*_whole(connection), *_log(connection, path), *_links(connection), *_texts(connection)]
     except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError, UnicodeDecodeError) as fault:
         return [Finding(where="file", what=_one_line(str(fault)))]
     finally:
@@ -124,6 +124,16 @@ def require_sound(path: Path) -> None:
     findings = check_file(path)
     if findings:
         raise StorageUnreachable(f"{path}: damaged: {findings[0].what}; see `ordergate db check`")
+
+
+def _texts(connection: apsw.Connection) -> Iterator[Finding]:
+    """SQLite takes any bytes for a text."""
+    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+        try:
+            for _ in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 - a name of this very database
+                pass
+        except UnicodeDecodeError:
+            yield Finding(where=str(table), what="holds a text that is none")
 
 
 def check_rows(connection: apsw.Connection, seals: Seals) -> list[Finding]:

@@ -55,6 +55,9 @@ class _Job:
         except apsw.ConstraintError as fault:  # this statement alone was refused
             self.fault = LedgerError(f"{type(fault).__name__}: {fault}")
             connection.execute("ROLLBACK TO job")
+        except UnicodeDecodeError:
+            self.fault = LedgerError("a text in the ledger is damaged; see `ordergate db check`")
+            connection.execute("ROLLBACK TO job")
         except apsw.Error:
             raise  # the group's fate, decided by `transaction`
         except Exception as fault:  # noqa: BLE001 - handed to whoever waits for this job
