@@ -4,7 +4,7 @@ Three looks, each resting on the one before: is the file whole as a database; do
 place; and do the rows agree with each other as the program that wrote them made sure of.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -89,6 +89,19 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
 )
 _FACTS: Final = ("ledger_id", "vault_check", "directory_version")
 
+_EVERYTHING: Final[Mapping[str, str]] = {
+    "attempts": "SELECT * FROM attempts",
+    "audit": "SELECT * FROM audit",
+    "meta": "SELECT * FROM meta",
+    "orders": "SELECT * FROM orders",
+    "strays": "SELECT * FROM strays",
+    "teams": "SELECT * FROM teams",
+    "tenants": "SELECT * FROM tenants",
+    "tokens": "SELECT * FROM tokens",
+    "upstream_keys": "SELECT * FROM upstream_keys",
+}
+"""How a table is read whole; one that is not here is not looked through for texts."""
+
 _SEALED_ORDERS: Final = "SELECT order_id, sealed_idempotency_key, sealed_response, sealed_answer FROM orders"
 _SEALED_KEYS: Final = "SELECT key_id, sealed_key FROM upstream_keys"
 SEALED: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
@@ -128,12 +141,15 @@ def require_sound(path: Path) -> None:
 
 def _texts(connection: apsw.Connection) -> Iterator[Finding]:
     """SQLite takes any bytes for a text."""
-    for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+    here = {
+        table for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    }
+    for table in sorted(here & set(_EVERYTHING)):
         try:
-            for _ in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 - a name of this very database
+            for _ in connection.execute(_EVERYTHING[table]):
                 pass
         except UnicodeDecodeError:
-            yield Finding(where=str(table), what="holds a text that is none")
+            yield Finding(where=table, what="holds a text that is none")
 
 
 def check_rows(connection: apsw.Connection, seals: Seals) -> list[Finding]:
