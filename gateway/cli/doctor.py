@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.checks import UNREACHABLE, Check, check_disk, check_filesystem, check_port, may_be_made
+from gateway.cli.checks import FAILED, UNREACHABLE, Check, check_disk, check_filesystem, check_port, may_be_made
 from gateway.cli.config import file_read
 from gateway.cli.output import answer, cell
 from gateway.cli.program import Command, read_settings
@@ -65,7 +65,7 @@ def _check_storage(settings: Settings, found: list[Check]) -> tuple["Keys", str]
 def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["Keys", str]:
     from gateway.broker.directory import Directory
     from gateway.wiring import open_storage
-    from gateway.wiring.storage import versions
+    from gateway.wiring.storage import mark_of, versions
 
     if path is not None and not path.exists():
         found.append(_absent(path))
@@ -77,6 +77,8 @@ def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["K
             lent = Directory(rows, storage.vault, clock)
             found.append(Check(check="ledger", detail=f"{storage.path} opens; {versions(storage)}"))
             found.append(Check(check="master key", detail=f"{settings.secrets.master_key_file} fits the ledger"))
+            good, detail = mark_of(storage)
+            found.append(Check(check="mark", detail=detail, status=0 if good else FAILED))
             return {team.name: lent.key_of(team.team_id) for team in rows.teams}, storage.ledger_id
     except BadSettings as fault:
         found.append(Check(check="master key", detail=str(fault), status=fault.exit_code))

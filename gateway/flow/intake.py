@@ -11,11 +11,12 @@ T = TypeVar("T")
 
 
 class Intake:
-    """Belongs to one event loop."""
+    """Belongs to one event loop. `quarantined`: no order is taken, since the ledger does not know the last ones."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._draining = asyncio.Event()
+        self.quarantined = False
 
     def __len__(self) -> int:
         return len(self._tasks)

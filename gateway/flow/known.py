@@ -16,6 +16,8 @@ from gateway.flow.ports import OrderRequest
 from gateway.ledger.interface import Known
 
 RETRY_SOON_S: Final = 1
+RETRY_QUARANTINED_S: Final = 30
+"""Somebody has to wake up first."""
 
 
 def answer_known(known: Known, request: OrderRequest) -> Answer:
@@ -45,6 +47,15 @@ def refused(
     return problem_answer(
         problem, request_id=request.request_id, outcome=outcome, order_id=order_id, retry_s=retry_s
     )
+
+
+def rejoin_needed(request: OrderRequest) -> Answer:
+    """Also for an order that the ledger knows: what it knows of it may be older than the truth."""
+    detail = (
+        "This request was not sent. The ledger is older than what was placed; an operator has to run `ordergate db"
+        " rejoin`. An earlier request with the same key or body stands as it was."
+    )
+    return refused(LedgerUnavailable(detail), request, RETRY_QUARANTINED_S)
 
 
 def ledger_unavailable(request: OrderRequest) -> Answer:

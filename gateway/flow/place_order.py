@@ -53,7 +53,7 @@ from gateway.flow.answer import (
 from gateway.flow.describe import Describer
 from gateway.flow.gate import Gate, Refusal
 from gateway.flow.intake import Intake
-from gateway.flow.known import RETRY_SOON_S, answer_known, ledger_unavailable, refused
+from gateway.flow.known import RETRY_SOON_S, answer_known, ledger_unavailable, refused, rejoin_needed
 from gateway.flow.ports import OrderRequest
 from gateway.flow.sending import InHand, Sender
 from gateway.flow.settle import Settler
@@ -102,6 +102,8 @@ class OrderFlow:
     async def _place(self, request: OrderRequest, times: OrderTimes) -> Answer:
         order: NewOrder | None = None
         try:
+            if self._intake.quarantined:
+                return rejoin_needed(request)
             order = self._describer.order(request)
             key = await self._gate.key_for(request.tenant.team_id, request.tenant.team)
             if isinstance(key, Refusal):

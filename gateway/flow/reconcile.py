@@ -19,6 +19,7 @@ from gateway.clock import Clock
 from gateway.core.evidence import Answered, Evidence
 from gateway.core.listing import ListedOrder, read_listing
 from gateway.errors import LedgerError, LedgerStale, UpstreamOrderTaken
+from gateway.flow.intake import Intake
 from gateway.flow.ports import LendsKeys
 from gateway.ledger.interface import Found, UnknownOrder
 from gateway.telemetry.logs import Log
@@ -58,6 +59,7 @@ class Reconciler:
         ledger: Reconciles,
         upstream: Lists,
         keys: LendsKeys,
+        intake: Intake,
         clock: Clock,
         metrics: Metrics,
         log: Log,
@@ -67,6 +69,7 @@ class Reconciler:
         self._ledger = ledger
         self._upstream = upstream
         self._keys = keys
+        self._intake = intake
         self._clock = clock
         self._metrics = metrics
         self._log = log
@@ -79,7 +82,8 @@ class Reconciler:
         async with asyncio.TaskGroup() as looks:
             while True:
                 try:
-                    await self._start_looking(looks)
+                    if not self._intake.quarantined:  # then more than the unknown ones is looked for, by a rejoin
+                        await self._start_looking(looks)
                 except LedgerError as fault:
                     self._log.warning("ledger", where="reconcile", error=str(fault))
                 await asyncio.sleep(self._interval_s)

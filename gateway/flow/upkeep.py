@@ -30,6 +30,7 @@ RECOVER_EVERY_S: Final = 2.0
 """A process that is gone must not keep its orders for more than 10 s."""
 
 REAP_EVERY_S: Final = 5.0
+REJOIN_NEEDED: Final = "rejoin needed"
 
 
 class Watched(Protocol):
@@ -40,6 +41,7 @@ class Watched(Protocol):
     async def reap(self, ttl_s: float) -> int: ...
     async def directory_version(self) -> int: ...
     async def directory_rows(self) -> DirectoryRows: ...
+    async def in_quarantine(self) -> bool: ...
     async def unsettled(self) -> dict[Outcome, int]: ...
 
 
@@ -59,6 +61,8 @@ class Readiness:
     def reasons(self) -> list[str]:
         """Empty where the instance is ready."""
         found = ["draining"] if self._intake.draining else []
+        if self._intake.quarantined:
+            found.append(REJOIN_NEEDED)
         if self._wrote_at is None or self._clock.monotonic() - self._wrote_at > READY_WITHIN_S:
             found.append(f"no ledger write has succeeded for {READY_WITHIN_S:g} s")
         try:
@@ -79,6 +83,7 @@ class Upkeep:
         *,
         ledger: Watched,
         directory: Directory,
+        intake: Intake,
         readiness: Readiness,
         metrics: Metrics,
         log: Log,
@@ -87,6 +92,7 @@ class Upkeep:
     ) -> None:
         self._ledger = ledger
         self._directory = directory
+        self._intake = intake
         self._readiness = readiness
         self._metrics = metrics
         self._log = log
@@ -114,6 +120,8 @@ class Upkeep:
     async def _follow(self) -> None:
         if await self._ledger.directory_version() != self._directory.snapshot.version:
             rows = await self._ledger.directory_rows()
+            # Its end moves the version too. A quarantine begins only while nobody serves.
+            self._intake.quarantined = await self._ledger.in_quarantine()
             self._directory.replace(rows)
             self._metrics.know(rows.tenants)
 

@@ -16,9 +16,10 @@ import apsw
 from gateway.clock import Clock
 from gateway.core.directory import DirectoryRows
 from gateway.core.lifecycle import Outcome
-from gateway.errors import LedgerClosed, LedgerError
+from gateway.errors import LedgerClosed, LedgerError, StorageUnreachable
 from gateway.ledger import sqlite_reconcile as reconcile
 from gateway.ledger import sqlite_rows as rows
+from gateway.ledger.beats import Beats
 from gateway.ledger.interface import (
     AttemptEnd,
     AttemptStart,
@@ -34,6 +35,8 @@ from gateway.ledger.interface import (
     UnknownOrder,
 )
 from gateway.ledger.ledger_time import LedgerTime
+from gateway.ledger.mark import quarantine_of
+from gateway.ledger.sqlite_alone import last_epoch
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import close, connect, reason_of, transaction
 from gateway.ledger.sqlite_orders import OrderWrites, holders
@@ -82,12 +85,17 @@ class SqliteLedger:
         self._clock = clock
         self._owner = Owner(path)
         try:
-            self._reader = SqliteReader(path, seals)
-            self._directory_reader = SqliteReader(path, seals)
             connection = connect(path)
+            self._beats = Beats(path)
             with transaction(connection):
                 self._time = LedgerTime(connection, clock)
+                self._beats.begin(connection, self._time.tick())
                 self._owner.begin(connection)
+            self._reader = SqliteReader(path, seals)
+            self._directory_reader = SqliteReader(path, seals)
+            # A restore may have replaced the file while it was being opened; from the epoch on it cannot.
+            if self._reader.look(last_epoch) < self._owner.epoch:
+                raise StorageUnreachable(f"{path}: was replaced while it was being opened")
             self._orders = OrderWrites(seals, self._owner.epoch, self._time.tick)
             self._writer = Writer(connection, clock=clock, on_commit=on_commit)
         except BaseException:
@@ -160,10 +168,15 @@ class SqliteLedger:
 
         LedgerClosed, and `broken`, where the files were removed or replaced: what is written would be lost.
         """
-        await self._writer.run(self._time.keep)
+        number = await self._writer.run(self._beat)
         if not await asyncio.to_thread(self._owner.intact):
             self._writer.distrust()
             raise LedgerClosed("the ledger's files were removed or replaced")
+        try:
+            await asyncio.to_thread(self._beats.keep, number)
+        except LedgerClosed:
+            self._writer.distrust()
+            raise
 
     async def unknown(self) -> Sequence[UnknownOrder]:
         """The orders that nobody is sure of, the oldest first."""
@@ -190,6 +203,10 @@ class SqliteLedger:
     async def directory_rows(self) -> DirectoryRows:
         return await self._follow(lambda connection: SqliteDirectory(connection).rows())
 
+    async def in_quarantine(self) -> bool:
+        """Whether the ledger does not know what was placed last, so that no order may be placed; see `ledger.mark`."""
+        return await self._follow(lambda connection: quarantine_of(connection) is not None)
+
     async def close(self) -> None:
         """Waits for accepted writes, then gives the file up."""
         await self._writer.close()
@@ -197,6 +214,10 @@ class SqliteLedger:
             await asyncio.to_thread(executor.shutdown)
             reader.close()
         self._owner.release()
+
+    def _beat(self, connection: apsw.Connection) -> int:
+        self._time.keep(connection)
+        return self._beats.next(connection)
 
     async def _read(self, look: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reads, look)

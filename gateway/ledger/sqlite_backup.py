@@ -14,9 +14,10 @@ import apsw
 import msgspec
 
 from gateway.errors import OperatorError, Refused, StorageUnreachable
+from gateway.ledger.mark import Quarantine, put_into_quarantine
 from gateway.ledger.partial import partial, put_new
 from gateway.ledger.sqlite_check import count_orders
-from gateway.ledger.sqlite_engine import OPEN_TIMEOUT_MS, connect
+from gateway.ledger.sqlite_engine import OPEN_TIMEOUT_MS, connect, reason_of
 
 _ALL_PAGES: Final = -1
 """In one step, as of one moment: a copy in steps begins anew whenever somebody writes in between."""
@@ -38,7 +39,7 @@ def back_up(path: Path, file: Path) -> BackedUp:
     """
     if os.path.lexists(file):
         raise Refused(f"{file} is there already, and nothing is written over: name another file")
-    with _told(file), partial(file) as beside:
+    with told(file), partial(file) as beside:
         source = connect(path)
         try:
             orders = _copy(source, beside)
@@ -63,10 +64,11 @@ def _copy(source: apsw.Connection, file: Path) -> int:
         with copy.backup("main", source, "main") as copying:
             while not copying.done:
                 copying.step(_ALL_PAGES)
-        make_single(copy)
         found: list[Any] = copy.execute("PRAGMA integrity_check(1)").fetchall()
         if found != [("ok",)]:
             raise OperatorError("the ledger is damaged, no backup was made: `ordergate db check` says where")
+        make_single(copy)
+        put_into_quarantine(copy, Quarantine(reason="restored", since_tick=None))
         return count_orders(copy)
     finally:
         copy.close(True)
@@ -79,13 +81,13 @@ def make_single(connection: apsw.Connection) -> None:
 
 
 @contextmanager
-def _told(file: Path) -> Iterator[None]:
+def told(file: Path) -> Iterator[None]:
     """What the system or SQLite says, as one line that names the file."""
     try:
         yield
     except apsw.FullError as fault:
         raise OperatorError(f"{file}: the disk is full; nothing was left there") from fault
     except apsw.Error as fault:
-        raise StorageUnreachable(f"{file}: {type(fault).__name__}: {fault}; nothing was left there") from fault
+        raise StorageUnreachable(f"{file}: {reason_of(fault)}; nothing was left there") from fault
     except OSError as fault:
-        raise StorageUnreachable(f"{file}: {fault.strerror}; nothing was left there") from fault
+        raise StorageUnreachable(f"{fault.filename or file}: {fault.strerror}; nothing was left there") from fault

@@ -49,7 +49,7 @@ def connect(path: Path) -> apsw.Connection:
             f"SQLite {apsw.sqlite_lib_version()} can corrupt a ledger; 3.51.3 or newer is needed"
         )
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         _make_file(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
@@ -117,7 +117,7 @@ def _roll_back(connection: apsw.Connection, cause: BaseException) -> None:
         raise LedgerUndecided(reason_of(fault)) from cause
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """With what is missing above it, all with mode 0700: `parents=True` would leave those to the umask.
 
     Each durable in its parent: a power cut must not take the folder away with all that is durable in it.
@@ -181,6 +181,15 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def schema_version(file: Path) -> tuple[int, int]:
+    """How far the file is migrated, and how far this program would migrate it. Raises apsw.Error."""
+    connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        return int(connection.pragma("user_version")), len(_scripts())
+    finally:
+        connection.close()
 
 
 def _scripts() -> list[str]:

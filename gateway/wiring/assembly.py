@@ -56,6 +56,7 @@ def reconciler(parts: Parts, upstream: OfferGrid) -> Reconciler:
         ledger=parts.ledger,
         upstream=upstream,
         keys=parts.directory,
+        intake=parts.intake,
         clock=parts.clock,
         metrics=parts.metrics,
         log=parts.log,

@@ -1,16 +1,27 @@
-"""The ledger's file as a whole: looked through, and copied."""
+"""The ledger's file as a whole: looked through, copied, put back, and made to know again what was placed."""
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import msgspec
 
-from gateway.clock import SystemClock
+from gateway.broker.directory import Directory
+from gateway.broker.vault import load_or_create_master_key
+from gateway.clock import Clock, SystemClock
 from gateway.errors import Refused, StorageUnreachable
+from gateway.flow.rejoin import Looks, TeamOrders, TeamToRead
+from gateway.ledger.ledger_time import LedgerTime
+from gateway.ledger.mark import Mark, Quarantine, examine, keep_mark, last_beat, quarantine_of
 from gateway.ledger.sqlite_backup import BackedUp, back_up
 from gateway.ledger.sqlite_check import Finding, check_file, check_rows, count_orders
-from gateway.ledger.sqlite_engine import connect
+from gateway.ledger.sqlite_engine import connect, transaction
+from gateway.ledger.sqlite_rejoin import Entered, Moment, rejoin, witnesses
+from gateway.ledger.sqlite_restore import Restored, restore
 from gateway.settings import Settings
-from gateway.wiring.storage import open_storage
+from gateway.wiring.storage import Storage, open_storage
+from gateway.wiring.upstream import open_upstream
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +30,17 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     orders: int | None
     findings: tuple[Finding, ...]
+
+
+class Rejoined(msgspec.Struct, frozen=True, kw_only=True):
+    """`entered` None: the ledger was in no quarantine, and nothing was looked at.
+
+    `unread`: teams without a key that is not revoked; nobody can read their listing, and nobody can order for them.
+    """
+
+    entered: Entered | None
+    teams: tuple[TeamOrders, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def check_ledger(settings: Settings) -> Checked:
@@ -43,11 +65,99 @@ def back_up_ledger(settings: Settings, file: Path) -> BackedUp:
         return back_up(path, file)
 
 
+def restore_ledger(settings: Settings, backup: Path) -> Restored:
+    """See `sqlite_restore.restore`. BadSettings where the master key is not there, or not the backup's."""
+    path, clock = _path(settings), SystemClock()
+    vault = load_or_create_master_key(Path(settings.secrets.master_key_file), may_create=False, clock=clock)
+    return restore(path, backup, vault.require_check_value, clock)
+
+
+def rejoin_ledger(settings: Settings, say: Callable[[str], None]) -> Rejoined:
+    """Ends a quarantine, when every team's listing was read and entered; see `flow.rejoin`.
+
+    ListingsInDoubt where one could not be: nothing was changed.
+    """
+    path, clock = ledger_file(settings), SystemClock()
+    with open_storage(settings, clock) as storage:
+        connection = connect(path)
+        try:
+            time, quarantine = look_at_mark(connection, storage, clock)
+            if quarantine is None:
+                return Rejoined(entered=None)
+            teams, unread = _teams(connection, storage, clock)
+            found = asyncio.run(_read(settings, storage, clock, time, quarantine, teams, say))
+            now = Moment(wall_ms=clock.wall_ms(), tick=time.tick(), ttl_ms=round(settings.idempotency.ttl_s * 1000))
+            with transaction(connection):
+                if quarantine_of(connection) not in (quarantine, None):  # None: another rejoin was faster
+                    raise Refused("the ledger was put into quarantine again meanwhile: rejoin once more")
+                entered = rejoin(connection, storage.vault, now, {team.team_id: team.own for team in found})
+            return Rejoined(entered=entered, teams=tuple(found), unread=unread)
+        finally:
+            connection.close()
+
+
+def look_at_mark(
+    connection: apsw.Connection, storage: Storage, clock: Clock
+) -> tuple[LedgerTime, Quarantine | None]:
+    """The ledger's time, and its quarantine, into which it is put here where its mark says so; then the mark."""
+    with transaction(connection):
+        time = LedgerTime(connection, clock)
+        found = examine(connection, storage.path, storage.ledger_id, time.tick())
+    keep_mark(storage.path, Mark(ledger=storage.ledger_id, beat=last_beat(connection)))
+    return time, found
+
+
 def ledger_file(settings: Settings) -> Path:
     """The ledger's file, which must be there."""
-    path = settings.storage.sqlite_path
-    if path is None:
-        raise StorageUnreachable("storage.url: this version stores in SQLite only (sqlite:///…)")
+    path = _path(settings)
     if not path.exists():
         raise Refused(f"there is no ledger at {path}: see storage.url")
     return path
+
+
+def _path(settings: Settings) -> Path:
+    path = settings.storage.sqlite_path
+    if path is None:
+        raise StorageUnreachable("storage.url: this version stores in SQLite only (sqlite:///…)")
+    return path
+
+
+def _teams(connection: apsw.Connection, storage: Storage, clock: Clock) -> tuple[list[TeamToRead], tuple[str, ...]]:
+    """The teams whose listings count, and those that have no key to read one with."""
+    rows = storage.directory.rows()
+    lent = Directory(rows, storage.vault, clock)
+    keyed = {key.team_id for key in rows.keys if key.state != "revoked"}
+    teams = [
+        TeamToRead(
+            team_id=team.team_id,
+            name=team.name,
+            key=lent.key_of(team.team_id),
+            witnesses=tuple(witnesses(connection, team.team_id)),
+        )
+        for team in rows.teams
+        if team.team_id in keyed
+    ]
+    return teams, tuple(team.name for team in rows.teams if team.team_id not in keyed)
+
+
+async def _read(
+    settings: Settings,
+    storage: Storage,
+    clock: Clock,
+    time: LedgerTime,
+    quarantine: Quarantine,
+    teams: list[TeamToRead],
+    say: Callable[[str], None],
+) -> list[TeamOrders]:
+    since = quarantine.since_tick
+    assert since is not None, "what was looked at has begun"
+    settle_after_ms = round(settings.reconcile.settle_after_s * 1000)
+    async with open_upstream(settings, clock) as upstream:
+        looks = Looks(
+            upstream=upstream,
+            ledger_id=storage.ledger_id,
+            clock=clock,
+            wait_ms=lambda: since + settle_after_ms - time.tick(),
+            say=say,
+        )
+        return await looks.read(teams)

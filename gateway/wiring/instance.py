@@ -18,7 +18,7 @@ from gateway.broker.directory import Directory
 from gateway.clock import Clock, SystemClock
 from gateway.errors import LedgerError, StorageUnreachable
 from gateway.flow.intake import Intake
-from gateway.flow.upkeep import Readiness, Upkeep, recover
+from gateway.flow.upkeep import REJOIN_NEEDED, Readiness, Upkeep, recover
 from gateway.ledger.sqlite import SqliteLedger
 from gateway.settings import Settings
 from gateway.telemetry.logs import Log, make_log
@@ -87,6 +87,7 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
         upkeep = Upkeep(
             ledger=parts.ledger,
             directory=parts.directory,
+            intake=parts.intake,
             readiness=parts.readiness,
             metrics=parts.metrics,
             log=log,
@@ -125,6 +126,9 @@ async def _open_parts(
     directory = Directory(await ledger.directory_rows(), storage.vault, clock)
     metrics.know(directory.snapshot.rows.tenants)
     intake = Intake()
+    intake.quarantined = await ledger.in_quarantine()
+    if intake.quarantined:
+        log.error("quarantine", reason=REJOIN_NEEDED)
     readiness = Readiness(
         clock=clock, intake=intake, folder=storage.path.parent, min_free_bytes=settings.storage.min_free_bytes
     )

@@ -12,6 +12,7 @@ from gateway.broker.administration import Administration
 from gateway.broker.vault import Vault, load_or_create_master_key
 from gateway.clock import Clock, SystemClock, new_uuid7
 from gateway.errors import StorageUnreachable
+from gateway.ledger.mark import standing
 from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_check import require_sound
 from gateway.ledger.sqlite_directory import SqliteDirectory
@@ -77,6 +78,15 @@ def is_served(path: Path) -> bool:
         return not owner.nobody_lives()
     finally:
         owner.release()
+
+
+def mark_of(storage: Storage) -> tuple[bool, str]:
+    """Whether the ledger is the newest there was, and in words how that is known; see `ledger.mark`."""
+    connection = connect(storage.path)
+    try:
+        return standing(connection, storage.path, storage.ledger_id)
+    finally:
+        connection.close()
 
 
 @contextmanager

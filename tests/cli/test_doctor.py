@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from gateway.broker.vault import Secret
@@ -12,6 +13,7 @@ from gateway.clock import SystemClock, rfc3339
 from gateway.sandbox import SandboxThread
 from tests.cli.conftest import Program
 from tests.cli.test_long_running import taken_port
+from tests.support.stack import an_order
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,8 @@ def test_all_is_well_with_a_key_that_offergrid_accepts(program: Program) -> None
         admin.add_key("sales", Secret("sandbox-key-sales"))
     done = program("doctor", "--json").value
     assert [one["check"] for one in done] == [
-        "settings", "ledger", "master key", "disk", "file system", "tenant_api", "admin_api", "upstream", "clock",
-        "key of sales",
+        "settings", "ledger", "master key", "mark", "disk", "file system", "tenant_api", "admin_api", "upstream",
+        "clock", "key of sales",
     ]  # fmt: skip
     assert all(one.keys() == {"check", "ok", "detail"} and one["ok"] for one in done)
 
@@ -64,6 +66,41 @@ def test_key_that_cannot_place_orders_fails_with_what_to_do(program: Program, ke
     assert found.keys() == {"key of sales"}
     assert said in found["key of sales"]
     assert key is None or key not in found["key of sales"]
+
+
+def test_orders_of_another_ledger_fail_with_what_to_do(tmp_path: Path) -> None:
+    with SandboxThread() as alone:
+        program = Program(tmp_path, {"ORDERGATE_UPSTREAM__BASE_URL": alone.base_url})
+        with program.administration() as admin:
+            admin.add_team("sales")
+            admin.add_key("sales", Secret("sandbox-key-sales"))
+
+        def place(**metadata: str) -> None:
+            order, headers = an_order(metadata=metadata), {"x-api-key": "sandbox-key-sales"}
+            url = alone.base_url + "/reseller/orders"
+            httpx.post(url, json=order, headers=headers, trust_env=False).raise_for_status()
+
+        place()
+        assert failed(program, 0) == {}
+        place(gatewayLedger="another")
+        found = failed(program, 1)
+        assert found.keys() == {"account of sales"}
+        assert "1 orders that another ledger placed" in found["account of sales"]
+
+
+def test_ledger_behind_its_mark_and_one_in_quarantine_fail_and_nothing_is_changed(program: Program) -> None:
+    with program.administration() as admin:
+        admin.add_team("sales")
+        admin.add_key("sales", Secret("sandbox-key-sales"))
+    mark = program.folder / "var/ordergate.db.mark"
+    assert failed(program, 0) == {}
+    assert not mark.exists()
+    mark.write_text('{"ledger":"another","beat":1}')
+    assert "another ledger's" in failed(program, 1)["mark"]
+    mark.unlink()
+    assert program.within("db", "backup", str(program.folder / "b.db")).status == 0
+    assert program.within("db", "restore", str(program.folder / "b.db")).status == 0
+    assert "ordergate db rejoin" in failed(program, 1)["mark"]
 
 
 def test_upstream_that_is_not_there_has_status_5(program: Program) -> None:

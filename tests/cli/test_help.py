@@ -19,7 +19,7 @@ EXPECTED = {
     "tenant": {"add", "list", "show", "suspend", "resume", "metadata"},
     "token": {"issue", "list", "revoke"},
     "orders": {"list", "show"},
-    "db": {"check", "backup"},
+    "db": {"check", "backup", "restore", "rejoin"},
     "config": {"check", "show"},
 }
 

@@ -59,8 +59,10 @@ def test_ready_after_a_write_until_it_is_5_s_old_or_draining_or_the_disk_fills(t
         other.wrote()
         (reason,) = other.reasons()
         assert says in reason
+    intake.quarantined = True
+    assert ready.reasons() == ["rejoin needed"]
     intake.begin_draining()
-    assert ready.reasons() == ["draining"]
+    assert ready.reasons() == ["draining", "rejoin needed"]
 
 
 def test_upkeep_follows_the_directory_and_outlives_every_fault(
@@ -91,6 +93,7 @@ def test_upkeep_follows_the_directory_and_outlives_every_fault(
             Upkeep(
                 ledger=ledger,
                 directory=directory,
+                intake=Intake(),
                 readiness=readiness,
                 metrics=metrics,
                 log=log,
@@ -141,6 +144,7 @@ def test_an_order_is_kept_for_as_long_as_its_key_or_anybodys_body_may_name_it(
             Upkeep(
                 ledger=ledger,
                 directory=Directory(await ledger.directory_rows(), VAULT, CLOCK),
+                intake=Intake(),
                 readiness=Readiness(clock=CLOCK, intake=Intake(), folder=tmp_path, min_free_bytes=1),
                 metrics=Metrics(version="0", spec_digest="0"),
                 log=make_log(level="error", style="json", clock=CLOCK, stream=io.StringIO()),

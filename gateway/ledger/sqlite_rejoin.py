@@ -1,0 +1,201 @@
+"""The statements of rejoining: entering what OfferGrid lists into a ledger that has lost it.
+
+All of it is one transaction, with the end of the quarantine: durable together or not at all.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import apsw
+import msgspec
+
+from gateway.core.reentry import Reentry
+from gateway.ledger.interface import Seals
+from gateway.ledger.mark import end_quarantine
+
+WITNESS_MS: Final = 3_600_000
+"""Orders placed within an hour before the team's last one bear witness to a listing."""
+
+_HOUR_TICKS: Final = """
+SELECT order_id, upstream_order_id FROM orders
+WHERE team_id = ?1 AND outcome = 'placed'
+  AND (created_tick >= (SELECT max(created_tick) FROM orders WHERE team_id = ?1) - ?2
+       OR seq = (SELECT max(seq) FROM orders WHERE team_id = ?1 AND outcome = 'placed'))
+"""
+_LAST_MS: Final = "SELECT coalesce(max(created_ms), 0) FROM orders"
+_TENANTS: Final = "SELECT name, tenant_id FROM tenants"
+_ROW: Final = "SELECT outcome, upstream_order_id FROM orders WHERE order_id = ?"
+_TAKEN: Final = "SELECT order_id FROM orders WHERE team_id = ? AND upstream_order_id = ?"
+_BOUND: Final = "SELECT order_id, created_ms FROM orders WHERE tenant_id = ? AND key_digest = ?"
+_UNBIND: Final = """
+UPDATE orders SET key_digest = NULL, sealed_idempotency_key = NULL, version = version + 1 WHERE order_id = ?
+"""
+_PLACE: Final = """
+UPDATE orders SET outcome = 'placed', version = version + 1, owner = NULL, cause = 'placed', http_status = 201,
+                  upstream_order_id = :upstream_order_id, upstream_status = :upstream_status,
+                  sealed_response = :sealed_response, sealed_answer = NULL,
+                  settled_ms = :now_ms, settled_tick = :settled_tick, watch_until_tick = NULL
+WHERE order_id = :order_id AND outcome IN ('queued', 'in_flight', 'unknown', 'not_placed')
+"""
+_INSERT: Final = """
+INSERT INTO orders (order_id, tenant_id, tenant, team_id, outcome, version, fingerprint, key_digest, created_ms,
+                    created_tick, settled_ms, settled_tick, cause, http_status, upstream_order_id, upstream_status,
+                    sealed_response)
+VALUES (:order_id, :tenant_id, :tenant, :team_id, 'placed', 1, :fingerprint, :key_digest, :received_ms,
+        :now_tick, :now_ms, :settled_tick, 'placed', 201, :upstream_order_id, :upstream_status, :sealed_response)
+"""
+_ADD_TENANT: Final = """
+INSERT INTO tenants (name, team_id, state, require_idempotency_key, defaults, enforced, created_ms)
+VALUES (?, ?, 'suspended', 0, '{}', '{}', ?) RETURNING tenant_id
+"""
+_NOTE_STRAY: Final = """
+INSERT INTO strays (team_id, upstream_order_id, order_id, kind, seen_ms) VALUES (?, ?, ?, 'duplicate', ?)
+ON CONFLICT DO NOTHING
+"""
+
+_LONG_AGO: Final = -(2**60)
+"""A tick before which every key has expired."""
+
+_DIRECTORY_MOVED: Final = "UPDATE meta SET value = value + 1 WHERE name = 'directory_version'"
+"""By which running instances know that they may place orders again."""
+
+_AUDIT: Final = """
+INSERT INTO audit (at_ms, who, action, subject, change) VALUES (?, 'operator', 'db rejoin', 'ledger', ?)
+"""
+
+Way = Literal["inserted", "placed", "known", "forgotten", "duplicate", "contradicts"]
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """Now: by the wall, and in the ledger's time. `ttl_ms`: how long a key lives."""
+
+    wall_ms: int
+    tick: int
+    ttl_ms: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one listed order. `was`: the outcome that the ledger had of it, None where it had none.
+
+    `forgotten`: of a tenant that is gone, and so long ago that its key has expired; not entered. `duplicate`: OfferGrid
+    has the order twice. `contradicts`: the ledger calls it rejected, or another order has its
+    upstream id; nothing was changed.
+    """
+
+    team_id: int
+    order_id: str
+    tenant: str
+    upstream_order_id: str
+    was: str | None
+    way: Way
+
+
+def witnesses(connection: apsw.Connection, team_id: int) -> list[tuple[str, str]]:
+    """The orders (order id, upstream order id) that a complete listing of the team holds."""
+    rows: list[Any] = connection.execute(_HOUR_TICKS, (team_id, WITNESS_MS)).fetchall()
+    return [(order_id, upstream_order_id) for order_id, upstream_order_id in rows]
+
+
+class Entered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rejoin entered. `tenants_made`: names that the ledger did not know; they are suspended."""
+
+    entries: tuple[Entry, ...]
+    tenants_made: tuple[str, ...]
+
+
+def rejoin(
+    connection: apsw.Connection, seals: Seals, now: Moment, orders: Mapping[int, Sequence[Reentry]]
+) -> Entered:
+    """Enters the orders of each team and ends the quarantine, inside the caller's transaction."""
+    enters = _Enters(connection, seals, now)
+    entries = [entry for team_id, own in orders.items() for entry in enters.enter(team_id, own)]
+    end_quarantine(connection)
+    connection.execute(_DIRECTORY_MOVED)
+    ways = Counter(entry.way for entry in entries)
+    change = msgspec.json.encode({**ways, "tenantsMade": enters.tenants_made}).decode()
+    connection.execute(_AUDIT, (now.wall_ms, change))
+    return Entered(entries=tuple(entries), tenants_made=tuple(enters.tenants_made))
+
+
+class _Enters:
+    """Enters listed orders, inside the caller's transaction."""
+
+    def __init__(self, connection: apsw.Connection, seals: Seals, now: Moment) -> None:
+        self._connection = connection
+        self._seals = seals
+        self._now = now
+        rows: list[Any] = connection.execute(_TENANTS).fetchall()
+        self._tenants: dict[str, int] = dict(rows)
+        self._forgotten_before_ms: int = connection.execute(_LAST_MS).get - now.ttl_ms
+        self.tenants_made: list[str] = []
+
+    def enter(self, team_id: int, orders: Sequence[Reentry]) -> list[Entry]:
+        """The oldest first, so that of two orders under one key the later one keeps it."""
+        return [self._entry(team_id, order) for order in orders]
+
+    def _entry(self, team_id: int, order: Reentry) -> Entry:
+        row: Any = self._connection.execute(_ROW, (order.order_id,)).fetchone()
+        was, upstream_order_id = (None, None) if row is None else row
+        if was == "placed":
+            way: Way = "known"
+            if upstream_order_id != order.upstream_order_id:
+                way = "duplicate"
+                stray = (team_id, order.upstream_order_id, order.order_id, self._now.wall_ms)
+                self._connection.execute(_NOTE_STRAY, stray)
+        elif was == "rejected" or self._is_taken(team_id, order):
+            way = "contradicts"
+        elif row is not None:
+            way = "placed"
+            self._connection.execute(_PLACE, self._values(order))
+        elif order.tenant not in self._tenants and self._is_forgotten(order):
+            way = "forgotten"
+        else:
+            way = "inserted"
+            self._insert(team_id, order)
+        return Entry(
+            team_id=team_id,
+            order_id=order.order_id,
+            tenant=order.tenant,
+            upstream_order_id=order.upstream_order_id,
+            was=was,
+            way=way,
+        )
+
+    def _is_taken(self, team_id: int, order: Reentry) -> bool:
+        return self._connection.execute(_TAKEN, (team_id, order.upstream_order_id)).fetchone() is not None
+
+    def _insert(self, team_id: int, order: Reentry) -> None:
+        tenant_id, key_digest = self._tenant_id(order.tenant, team_id), order.key_digest
+        bound: list[Any] = self._connection.execute(_BOUND, (tenant_id, key_digest)).fetchall()
+        for order_id, created_ms in bound:  # one of the two had expired when the other one came: the later one
+            if created_ms > order.received_ms:
+                key_digest = None
+            else:
+                self._connection.execute(_UNBIND, (order_id,))
+        values = {**self._values(order), "team_id": team_id, "tenant_id": tenant_id, "key_digest": key_digest}
+        self._connection.execute(_INSERT, values)
+
+    def _values(self, order: Reentry) -> dict[str, Any]:
+        sealed = self._seals.seal(order.text, table="orders", row=order.order_id, column="response")
+        # Repeats that came while nobody could answer are still under way: what is entered settled just now.
+        settled_tick = _LONG_AGO if self._is_forgotten(order) else self._now.tick
+        return {
+            "order_id": order.order_id, "tenant": order.tenant, "fingerprint": order.fingerprint,
+            "received_ms": order.received_ms, "upstream_order_id": order.upstream_order_id,
+            "upstream_status": order.upstream_status, "sealed_response": sealed, "now_ms": self._now.wall_ms,
+            "now_tick": self._now.tick, "settled_tick": settled_tick,
+        }  # fmt: skip
+
+    def _is_forgotten(self, order: Reentry) -> bool:
+        """The ledger had forgotten it before it was backed up, or would have: its key had expired."""
+        return order.received_ms < self._forgotten_before_ms
+
+    def _tenant_id(self, name: str, team_id: int) -> int:
+        """A tenant that was made after the backup is made again, suspended: its name must not fall to another one
+        while nobody has looked at its orders.
+        """
+        if name not in self._tenants:
+            self._tenants[name] = self._connection.execute(_ADD_TENANT, (name, team_id, self._now.wall_ms)).get
+            self.tenants_made.append(name)
+        return self._tenants[name]

@@ -1,0 +1,195 @@
+"""What OfferGrid lists is entered: every order once, under the keys that name it, and the quarantine ends with it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+import pytest
+
+from gateway.core.reentry import Reentry
+from gateway.errors import LedgerError
+from gateway.ledger.mark import Quarantine, put_into_quarantine, quarantine_of
+from gateway.ledger.sqlite_check import check_rows
+from gateway.ledger.sqlite_directory import SqliteDirectory
+from gateway.ledger.sqlite_engine import connect, transaction
+from gateway.ledger.sqlite_rejoin import WITNESS_MS, Entered, Moment, rejoin, witnesses
+from tests.ledger.ledger_tools import VAULT
+
+NOW_MS, TICK, TTL_MS = 1_700_000_000_000, 500_000, 86_400_000
+ROW = """
+INSERT INTO orders (order_id, tenant_id, tenant, team_id, outcome, version, fingerprint, key_digest, created_ms,
+                    created_tick, settled_ms, settled_tick, upstream_order_id, owner)
+VALUES (:order_id, 1, 'shop', 1, :outcome, 3, x'01', :key_digest, :created_ms, :created_tick, :settled_ms,
+        :settled_ms, :upstream_order_id, :owner)
+"""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[apsw.Connection]:
+    """In quarantine, with one team and one tenant."""
+    connection = connect(tmp_path / "o.db")
+    connection.execute("INSERT INTO teams (name, created_ms) VALUES ('team', 1)")
+    connection.execute(
+        """INSERT INTO tenants (name, team_id, state, require_idempotency_key, defaults, enforced, created_ms)
+           VALUES ('shop', 1, 'active', 0, '{}', '{}', 1)"""
+    )
+    connection.execute("INSERT INTO meta (name, value) VALUES ('ledger_id', 'mine'), ('vault_check', 'x')")
+    put_into_quarantine(connection, Quarantine(reason="restored", since_tick=1))
+    yield connection
+    connection.close()
+
+
+def add(ledger: apsw.Connection, order_id: str, outcome: str = "placed", **columns: Any) -> None:
+    settled = outcome in ("placed", "rejected", "not_placed")
+    values = {
+        "order_id": order_id, "outcome": outcome, "key_digest": None, "created_ms": NOW_MS, "created_tick": TICK,
+        "settled_ms": NOW_MS if settled else None, "owner": 1 if outcome in ("queued", "in_flight") else None,
+        "upstream_order_id": f"up-{order_id}" if outcome == "placed" else None, **columns,
+    }  # fmt: skip
+    ledger.execute(ROW, values)
+
+
+def listed(order_id: str, upstream_order_id: str | None = None, **more: Any) -> Reentry:
+    values: dict[str, Any] = {
+        "order_id": order_id, "tenant": "shop", "key_digest": None, "fingerprint": b"body", "received_ms": NOW_MS,
+        "upstream_order_id": upstream_order_id or f"up-{order_id}", "upstream_status": "OPEN", "text": b"{}", **more,
+    }  # fmt: skip
+    return Reentry(**values)
+
+
+def enter(ledger: apsw.Connection, *orders: Reentry, team_id: int = 1, wall_ms: int = NOW_MS) -> Entered:
+    with transaction(ledger):
+        return rejoin(ledger, VAULT, Moment(wall_ms=wall_ms, tick=TICK, ttl_ms=TTL_MS), {team_id: orders})
+
+
+def ways(entered: Entered) -> list[tuple[str, str | None, str]]:
+    return [(entry.order_id, entry.was, entry.way) for entry in entered.entries]
+
+
+def rows(ledger: apsw.Connection, columns: str) -> dict[str, Sequence[Any]]:
+    found: list[Any] = ledger.execute(f"SELECT order_id, {columns} FROM orders").fetchall()  # noqa: S608 - names of ours
+    return {order_id: rest for order_id, *rest in found}
+
+
+def test_what_is_missing_is_inserted_under_the_keys_that_name_it(ledger: apsw.Connection) -> None:
+    done = enter(ledger, listed("a", key_digest=b"key"), listed("b"))
+    assert ways(done) == [("a", None, "inserted"), ("b", None, "inserted")]
+    columns = """tenant_id, tenant, team_id, outcome, cause, http_status, key_digest, fingerprint, upstream_order_id,
+                 upstream_status, created_ms, settled_tick, owner"""
+    common = [1, "shop", 1, "placed", "placed", 201]
+    last = ["OPEN", NOW_MS, TICK, None]
+    assert rows(ledger, columns) == {
+        "a": [*common, b"key", b"body", "up-a", *last],
+        "b": [*common, None, b"body", "up-b", *last],
+    }
+    assert check_rows(ledger, VAULT) == []
+    sealed = rows(ledger, "sealed_response")["a"][0]
+    assert VAULT.open(sealed, table="orders", row="a", column="response") == b"{}"
+
+
+@pytest.mark.parametrize("outcome", ["queued", "in_flight", "unknown", "not_placed"])
+def test_what_the_ledger_was_not_sure_of_becomes_placed(ledger: apsw.Connection, outcome: str) -> None:
+    add(ledger, "a", outcome, key_digest=b"key")
+    assert ways(enter(ledger, listed("a", key_digest=b"key"))) == [("a", outcome, "placed")]
+    found = rows(ledger, "outcome, version, owner, key_digest, upstream_order_id, settled_tick, http_status")["a"]
+    assert found == ["placed", 4, None, b"key", "up-a", TICK, 201]
+    assert check_rows(ledger, VAULT) == []
+
+
+def test_entering_twice_changes_nothing_more(ledger: apsw.Connection) -> None:
+    add(ledger, "a", "unknown")
+    orders = [listed("a"), listed("b", key_digest=b"key"), listed("c", tenant="lost")]
+    enter(ledger, *orders)
+    before = rows(ledger, "*")
+    again = enter(ledger, *orders)
+    assert {entry.way for entry in again.entries} == {"known"} and again.tenants_made == ()
+    assert rows(ledger, "*") == before
+
+
+def test_an_order_that_stands_on_two_pages_is_one(ledger: apsw.Connection) -> None:
+    assert [way for _, _, way in ways(enter(ledger, listed("a"), listed("a")))] == ["inserted", "known"]
+
+
+def test_a_second_one_at_offergrid_is_a_duplicate_that_is_kept_in_mind(ledger: apsw.Connection) -> None:
+    done = enter(ledger, listed("a", "up-1"), listed("a", "up-2"))
+    assert ways(done) == [("a", None, "inserted"), ("a", "placed", "duplicate")]
+    strays = ledger.execute("SELECT team_id, upstream_order_id, order_id, kind FROM strays").fetchall()
+    assert strays == [(1, "up-2", "a", "duplicate")]
+
+
+def test_what_contradicts_the_ledger_is_said_and_changes_nothing(ledger: apsw.Connection) -> None:
+    add(ledger, "a", "rejected")
+    add(ledger, "b", "placed", upstream_order_id="up-taken")
+    before = rows(ledger, "*")
+    done = enter(ledger, listed("a"), listed("c", "up-taken"))
+    assert ways(done) == [("a", "rejected", "contradicts"), ("c", None, "contradicts")]
+    assert rows(ledger, "*") == before
+
+
+def test_of_two_orders_under_one_key_the_later_one_keeps_it(ledger: apsw.Connection) -> None:
+    add(ledger, "old", key_digest=b"one", created_ms=NOW_MS - 5)
+    add(ledger, "new", key_digest=b"two", created_ms=NOW_MS)
+    enter(
+        ledger,
+        listed("before-new", key_digest=b"two", received_ms=NOW_MS - 3),
+        listed("after-old", key_digest=b"one", received_ms=NOW_MS - 2),
+        listed("last", key_digest=b"one", received_ms=NOW_MS + 1),
+    )
+    assert {order_id: found for order_id, (found,) in rows(ledger, "key_digest").items()} == {
+        "old": None, "new": b"two", "before-new": None, "after-old": None, "last": b"one",
+    }  # fmt: skip
+
+
+def test_what_the_ledger_had_forgotten_stays_forgotten(ledger: apsw.Connection) -> None:
+    add(ledger, "last", created_ms=NOW_MS)
+    old, young = NOW_MS - TTL_MS - 1, NOW_MS - TTL_MS
+    done = enter(
+        ledger,
+        listed("old", received_ms=old),
+        listed("older", tenant="gone", received_ms=old),
+        listed("young", received_ms=young),
+    )
+    assert [way for _, _, way in ways(done)] == ["inserted", "forgotten", "inserted"]
+    assert done.tenants_made == ()
+    ticks = rows(ledger, "settled_tick")
+    assert (ticks["old"][0] < TICK - 10 * TTL_MS, ticks["young"][0]) == (True, TICK)
+
+
+def test_a_tenant_made_after_the_backup_is_made_again_suspended(ledger: apsw.Connection) -> None:
+    version = SqliteDirectory(ledger).version()
+    done = enter(ledger, listed("a", tenant="lost", key_digest=b"k"), listed("b", tenant="lost"))
+    assert done.tenants_made == ("lost",)
+    (tenant,) = [tenant for tenant in SqliteDirectory(ledger).rows().tenants if tenant.name == "lost"]
+    assert (tenant.state, tenant.team) == ("suspended", "team")
+    assert {tenant_id for (tenant_id,) in rows(ledger, "tenant_id").values()} == {tenant.tenant_id}
+    assert SqliteDirectory(ledger).version() > version
+
+
+def test_the_quarantine_ends_in_the_same_transaction_with_an_audit_row(ledger: apsw.Connection) -> None:
+    enter(ledger, listed("a"))
+    assert quarantine_of(ledger) is None
+    (row,) = ledger.execute("SELECT action, change FROM audit").fetchall()
+    assert row[0] == "db rejoin" and msgspec.json.decode(str(row[1]))["inserted"] == 1
+
+
+def test_what_fails_half_way_enters_nothing_and_the_quarantine_stays(ledger: apsw.Connection) -> None:
+    ledger.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END")
+    with pytest.raises(LedgerError):
+        enter(ledger, listed("a"), listed("b", tenant="lost"))
+    assert rows(ledger, "outcome") == {} and quarantine_of(ledger) is not None
+    assert len(SqliteDirectory(ledger).rows().tenants) == 1
+
+
+def test_witnesses_are_the_last_hours_placed_orders_and_the_last_one(ledger: apsw.Connection) -> None:
+    assert witnesses(ledger, 1) == []
+    start = 10 * WITNESS_MS
+    add(ledger, "old", created_tick=start - WITNESS_MS - 1)
+    assert witnesses(ledger, 1) == [("old", "up-old")]
+    add(ledger, "refused", "rejected", created_tick=start)
+    assert witnesses(ledger, 1) == [("old", "up-old")], "the last one, however old"
+    add(ledger, "edge", created_tick=start - WITNESS_MS)
+    add(ledger, "young", created_tick=start)
+    assert {order_id for order_id, _ in witnesses(ledger, 1)} == {"edge", "young"}
+    assert witnesses(ledger, 2) == []
