@@ -141,9 +141,8 @@ def require_sound(path: Path) -> None:
 
 def _texts(connection: apsw.Connection) -> Iterator[Finding]:
     """SQLite takes any bytes for a text."""
-    here = {
-        table for (table,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-    }
+    names: list[Any] = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    here = {str(table) for (table,) in names}
     for table in sorted(here & set(_EVERYTHING)):
         try:
             for _ in connection.execute(_EVERYTHING[table]):
