@@ -86,6 +86,37 @@ def test_row_02_connecting_is_swallowed(hasty: Scene) -> None:
     hasty.is_tried_again(want, order_id)
 
 
+@row(
+    2,
+    part="again and again",
+    answer="503 upstream-unavailable; not_placed",
+    holds="the breaker opens: further orders are refused at once and leave no trace, until OfferGrid answers again",
+)
+def test_row_02_breaker_opens() -> None:
+    with a_scene(
+        upstream__timeout_s=1,
+        upstream__connect_timeout_s=0.3,
+        upstream__breaker_failures=2,
+        upstream__breaker_open_s=0.5,
+    ) as scene:
+        scene.begin()
+        scene.front.swallow()
+        want, other = scene.want(), scene.want()
+        order_id = scene.is_unavailable(scene.send(want))
+        attempts = scene.metric("ordergate_upstream_attempt_duration_seconds_count", operation="place")
+        answer = scene.send(other)
+        refused = answer.json()
+        assert (answer.status_code, refused["type"]) == (503, "/problems/upstream-unavailable")
+        assert (refused["outcome"], refused["retryable"]) == ("not_placed", True)
+        assert "orderId" not in refused
+        assert int(answer.headers["retry-after"]) >= 1
+        assert scene.metric("ordergate_upstream_attempt_duration_seconds_count", operation="place") == attempts
+        scene.front.open_port()
+        wait_until(lambda: scene.send(other).status_code == 201, "OfferGrid answers again")
+        scene.is_tried_again(want, order_id)
+        scene.end()
+
+
 def took_ms(attempt: dict[str, str]) -> float:
     began, ended = (datetime.datetime.fromisoformat(attempt[name]) for name in ("startedAt", "endedAt"))
     return (ended - began).total_seconds() * 1000
