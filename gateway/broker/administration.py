@@ -36,6 +36,8 @@ class Store(Protocol):
     def rows(self) -> DirectoryRows: ...
     def insert_team(self, name: str, created_ms: int) -> None: ...
     def insert_key(self, key: UpstreamKey) -> None: ...
+    def verify_key(self, key_id: str, verified_ms: int) -> None: ...
+    def refuse_key(self, key_id: str, at_ms: int) -> bool: ...
     def insert_tenant(self, tenant: Mapping[str, Any]) -> None: ...
     def set_tenant_state(self, tenant_id: int, state: TenantState) -> None: ...
     def set_metadata(self, tenant_id: int, defaults: Mapping[str, str], enforced: Mapping[str, str]) -> None: ...
@@ -111,6 +113,24 @@ class Administration:
         rows = self._store.rows()
         owner = _named(rows.teams, "team", team)
         return [key for key in rows.keys if key.team_id == owner.team_id]
+
+    def key(self, team: str, key_id: str) -> UpstreamKey:
+        for key in self.keys(team):
+            if key.key_id == key_id:
+                return key
+        raise Refused(f"team {team} has no key {key_id}")
+
+    def key_was_tried(self, team: str, key_id: str, *, accepted: bool) -> UpstreamKey:
+        """What a read with the key has shown: OfferGrid accepts it, and a refused one stands by again; or it does not,
+        and no order is sent with it. A revoked one stays as it is.
+        """
+        with self._store.change():
+            key = self.key(team, key_id)
+            if accepted:
+                self._store.verify_key(key.key_id, self._clock.wall_ms())
+            else:
+                self._store.refuse_key(key.key_id, self._clock.wall_ms())
+            return self.key(team, key_id)
 
     def add_tenant(self, tenant: NewTenant) -> Tenant:
         _check_name(tenant.name)

@@ -4,14 +4,14 @@ One immutable snapshot, replaced whole when the ledger's directory has moved. No
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
 
 from gateway.broker.vault import Secret
 from gateway.clock import Clock
-from gateway.core.directory import DirectoryRows, Tenant, TokenRecord, UpstreamKey
+from gateway.core.directory import DirectoryRows, KeyState, Tenant, TokenRecord, UpstreamKey
 from gateway.core.tokens import parse
 from gateway.errors import SealBroken
 
@@ -30,14 +30,14 @@ class Opens(Protocol):
 
 
 class LentKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A team's active key, ready for the transport."""
+    """A team's key, ready for the transport."""
 
     key_id: str
     secret: Secret
 
 
 class KeyUnreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """The team's active key is there, and its record cannot be opened: never send a placeholder."""
+    """The key is there, and its record cannot be opened: never send a placeholder."""
 
     key_id: str
 
@@ -47,7 +47,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     rows: DirectoryRows
     tokens: Mapping[str, TokenRecord]
     tenants: Mapping[int, Tenant]
-    keys: Mapping[int, LentKey | KeyUnreadable]
+    keys: Mapping[int, Sequence[LentKey | KeyUnreadable]]
 
 
 class Directory:
@@ -86,8 +86,13 @@ class Directory:
         return now.tenants[record.tenant_id]
 
     def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None:
-        """The team's active key, or None where it has none."""
-        return self._now.keys.get(team_id)
+        """The team's active key, else another usable one; None where it has none."""
+        return next(iter(self._now.keys.get(team_id, ())), None)
+
+    def key_beside(self, team_id: int, tried: Container[str]) -> LentKey | None:
+        """A usable key of the team that is none of `tried` (ids)."""
+        keys = (key for key in self._now.keys.get(team_id, ()) if isinstance(key, LentKey))
+        return next((key for key in keys if key.key_id not in tried), None)
 
 
 def _snapshot(rows: DirectoryRows, vault: Opens) -> Snapshot:
@@ -96,11 +101,22 @@ def _snapshot(rows: DirectoryRows, vault: Opens) -> Snapshot:
         rows=rows,
         tokens={token.token_id: token for token in rows.tokens},
         tenants={tenant.tenant_id: tenant for tenant in rows.tenants},
-        keys={key.team_id: _opened(key, vault) for key in rows.keys if key.state == "active"},
+        keys=_usable(rows, vault),
     )
 
 
-def _opened(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
+_FIRST: Final[Sequence[KeyState]] = ("active", "retiring", "standby")
+
+
+def _usable(rows: DirectoryRows, vault: Opens) -> dict[int, list[LentKey | KeyUnreadable]]:
+    """Each team's usable keys: the active one first, then what was active lately, then what stands by."""
+    found: dict[int, list[LentKey | KeyUnreadable]] = {}
+    for key in sorted((key for key in rows.keys if key.is_usable), key=lambda key: _FIRST.index(key.state)):
+        found.setdefault(key.team_id, []).append(open_key(key, vault))
+    return found
+
+
+def open_key(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
     try:
         secret = vault.open_secret(key.sealed_key, table=KEYS_TABLE, row=key.key_id, column=KEY_COLUMN)
     except SealBroken:

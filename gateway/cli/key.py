@@ -8,7 +8,7 @@ import click
 from gateway.cli.output import answer, answer_rows, moment
 from gateway.cli.program import Group, administration
 from gateway.core.directory import UpstreamKey
-from gateway.errors import BadUsage
+from gateway.errors import BadUsage, OperatorError
 
 _MAX_BYTES: Final = 4_096  # no key is as long; whatever is sent here by mistake is not read to its end
 
@@ -46,6 +46,28 @@ def list_keys(team: str) -> None:
         views = [_view(team, key) for key in admin.keys(team)]
     columns = ("team", "key", "state", "created", "per minute", "per hour")
     answer_rows(views, columns, (view.values() for view in views))
+
+
+@key.command("verify", example="ordergate key verify sales key-0a1b2c3d4e5f")
+@click.argument("team")
+@click.argument("key_id", metavar="KEYID")
+def verify(team: str, key_id: str) -> None:
+    """Try a key by a read; where OfferGrid accepts it, a refused one stands by again."""
+    import asyncio
+
+    from gateway.cli.program import read_settings
+    from gateway.cli.upstream_checks import accepts
+    from gateway.wiring import lent_key
+
+    settings = read_settings()
+    lent = lent_key(settings, team, key_id)
+    accepted = asyncio.run(accepts(settings, lent))
+    with administration() as admin:
+        tried = admin.key_was_tried(team, key_id, accepted=accepted)
+    if not accepted:
+        raise OperatorError(f"OfferGrid does not accept {key_id}; it is {tried.state}")
+    view = {"team": team, "keyId": key_id, "state": tried.state}
+    answer(view, f"OfferGrid accepts {key_id}; it is {tried.state}")
 
 
 def _view(team: str, key: UpstreamKey) -> dict[str, Any]:

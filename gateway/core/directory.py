@@ -17,7 +17,10 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One of a team's keys. `sealed_key` is bound to its table, its row (`key_id`) and the column `key`."""
+    """One of a team's keys. `sealed_key` is bound to its table, its row (`key_id`) and the column `key`.
+
+    `verified_ms`: when OfferGrid was last seen to accept it by `key verify`.
+    """
 
     key_id: str
     team_id: int
@@ -26,6 +29,12 @@ class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
     per_minute: int | None
     per_hour: int | None
     created_ms: int
+    verified_ms: int | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether orders may be sent with it where the active one is refused."""
+        return self.state in ("active", "retiring") or (self.state == "standby" and self.verified_ms is not None)
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):

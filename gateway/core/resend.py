@@ -1,7 +1,8 @@
 """When the gateway sends an order again by itself. These cases, and never anything else:
 
 1. nothing was sent: at most `MAX_UNSENT_ATTEMPTS` attempts, a short pause apart;
-2. OfferGrid said 429 (which means that it did not act) and its `retry-after` fits into the time that is left.
+2. OfferGrid said 401, and the team has another usable key: at once, with that one;
+3. OfferGrid said 429 (which means that it did not act) and its `retry-after` fits into the time that is left.
 
 No attempt begins with less than half of the request's time left: an attempt that is cut off by our own impatience
 makes an unknown order out of one that was safely not placed.
@@ -25,7 +26,14 @@ MAX_RETRY_AFTER_S: Final = 3600
 
 
 def pause_before_resend(
-    evidence: Evidence, verdict: Verdict, *, attempts: int, left_s: float, timeout_s: float, wall_ms: int
+    evidence: Evidence,
+    verdict: Verdict,
+    *,
+    attempts: int,
+    left_s: float,
+    timeout_s: float,
+    wall_ms: int,
+    another_key: bool = False,
 ) -> float | None:
     """Seconds to wait before the next attempt, or None where the order must not be sent again.
 
@@ -36,6 +44,8 @@ def pause_before_resend(
             return None
         case NotSent() if attempts < MAX_UNSENT_ATTEMPTS:
             pause = UNSENT_PAUSES_S[attempts - 1]
+        case Answered() if verdict.cause == "key_refused" and another_key:
+            pause = 0.0
         case Answered() if verdict.cause == "throttled":
             pause = float(retry_after_s(evidence.retry_after, wall_ms=wall_ms))
         case _:

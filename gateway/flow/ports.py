@@ -1,6 +1,6 @@
 """What an order's life takes in, and what it needs of the rooms around it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Literal, Protocol
 
 import msgspec
@@ -52,6 +52,7 @@ class Shows(Protocol):
 
 class LendsKeys(Protocol):
     def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None: ...
+    def key_beside(self, team_id: int, tried: Container[str]) -> LentKey | None: ...
 
 
 class Marks(Protocol):

@@ -16,8 +16,10 @@ from gateway.core.outcome import classify
 from gateway.core.resend import pause_before_resend
 from gateway.errors import LedgerError
 from gateway.flow.answer import attempt_end
-from gateway.flow.ports import OrderRequest, Places
+from gateway.flow.intake import Intake
+from gateway.flow.ports import LendsKeys, OrderRequest, Places
 from gateway.ledger.interface import AttemptStart, Claimed, Ledger
+from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
 
 
@@ -44,13 +46,19 @@ class Sender:
         *,
         ledger: Ledger,
         upstream: Places,
+        keys: LendsKeys,
         breaker: Breaker,
+        intake: Intake,
         clock: Clock,
         metrics: Metrics,
+        log: Log,
         timeout_s: float,
     ) -> None:
         self._ledger = ledger
         self._upstream = upstream
+        self._keys = keys
+        self._intake = intake
+        self._log = log
         self._breaker = breaker
         self._clock = clock
         self._metrics = metrics
@@ -65,16 +73,21 @@ class Sender:
 
     async def send_until_known(self, hand: InHand, body: bytes) -> Evidence:
         """The last attempt's evidence. Each attempt but the first, which the intent opened, is written down first."""
-        attempts = 1
+        attempts, tried = 1, {hand.key.key_id}
         hand.may_be_sent = True
         while True:
             evidence = await self._attempt(hand, body)
             verdict = classify(evidence)
             self._breaker.attempted(evidence, verdict, self._clock.monotonic())
             self._metrics.breaker(self._breaker.state)
+            another = None
+            if verdict.cause == "key_refused":
+                self._intake.start(self._refuse(hand))
+                another = self._keys.key_beside(hand.request.tenant.team_id, tried)
             pause = pause_before_resend(
                 evidence,
                 verdict,
+                another_key=another is not None,
                 attempts=attempts,
                 left_s=hand.deadline - self._clock.monotonic(),
                 timeout_s=self._timeout_s,
@@ -85,13 +98,25 @@ class Sender:
             await asyncio.sleep(pause)
             hand.times.waited_s += pause
             attempts += 1
+            if another is not None:
+                hand.key = another
+                tried.add(another.key_id)
             start = AttemptStart(key_id=hand.key.key_id, started_ms=self._clock.wall_ms())
             ended = attempt_end(evidence, self._clock.wall_ms())
             try:
                 hand.claim = await self._ledger.next_attempt(hand.claim, ended, start)
             except LedgerError:
                 return evidence  # the attempt that is written down stays the last
-            self._metrics.resent("throttled" if isinstance(evidence, Answered) else "not_sent")
+            self._metrics.resent(verdict.cause if isinstance(evidence, Answered) else "not_sent")
+
+    async def _refuse(self, hand: InHand) -> None:
+        """No order is sent with this key any more, by any instance, until an operator has verified it."""
+        key_id, team = hand.key.key_id, hand.request.tenant.team
+        try:
+            if await self._ledger.refuse_key(key_id):
+                self._log.warning("key_refused", key_id=key_id, team=team)
+        except LedgerError as fault:  # it is tried once more by the next order, which meets the same 401
+            self._log.warning("ledger", where="refuse_key", error=str(fault))
 
     async def _attempt(self, hand: InHand, body: bytes) -> Evidence:
         began = self._clock.monotonic()

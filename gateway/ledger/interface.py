@@ -177,6 +177,9 @@ class Ledger(Protocol):
     async def settle(self, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement) -> None:
         """Writes how the order ended; durable before anyone is told. `ended` None: it was `queued`."""
 
+    async def refuse_key(self, key_id: str) -> bool:
+        """OfferGrid said 401 to this key: no instance uses it until it is verified. Whether this changed anything."""
+
     def owns(self) -> bool:
         """Whether what this process has claimed is still its own. Asked directly before the first byte; costs some
         microseconds.

@@ -37,7 +37,7 @@ from gateway.ledger.interface import (
 from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.mark import quarantine_of
 from gateway.ledger.sqlite_alone import last_epoch
-from gateway.ledger.sqlite_directory import SqliteDirectory
+from gateway.ledger.sqlite_directory import SqliteDirectory, refuse_key
 from gateway.ledger.sqlite_engine import close, connect, reason_of, transaction
 from gateway.ledger.sqlite_orders import OrderWrites, holders
 from gateway.ledger.sqlite_owner import Owner
@@ -112,7 +112,7 @@ class SqliteLedger:
 
     def owns(self) -> bool:
         """See `Ledger.owns`: the kernel keeps others off for as long as this process's lock can be seen."""
-        return not self._writer.broken.is_set() and self._owner.holds()
+        return not self._writer.broken.is_set() and self._owner.intact()
 
     def leads(self) -> bool:
         """Whether this process is the one that looks for unknown orders, for all that share the file."""
@@ -162,6 +162,10 @@ class SqliteLedger:
     async def settle(self, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement) -> None:
         now = self._clock.wall_ms() if ended is None else ended.ended_ms
         await self._writer.run(lambda connection: self._orders.settle(connection, claimed, ended, settlement, now))
+
+    async def refuse_key(self, key_id: str) -> bool:
+        now = self._clock.wall_ms()
+        return await self._writer.run(lambda connection: refuse_key(connection, key_id, now))
 
     async def beat(self) -> None:
         """One small durable write, by which readiness knows that the ledger takes any; and a look at its files.

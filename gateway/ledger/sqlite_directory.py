@@ -16,7 +16,7 @@ from gateway.ledger.sqlite_engine import close, transaction
 
 _TEAMS: Final = "SELECT team_id, name, created_ms FROM teams ORDER BY name"
 _KEYS: Final = """
-SELECT key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms FROM upstream_keys
+SELECT key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms, verified_ms FROM upstream_keys
 ORDER BY created_ms, key_id
 """
 _TENANTS: Final = """
@@ -31,6 +31,16 @@ _ADD_KEY: Final = """
 INSERT INTO upstream_keys (key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms)
 VALUES (:key_id, :team_id, :state, :sealed_key, :per_minute, :per_hour, :created_ms)
 """
+_VERIFY_KEY: Final = """
+UPDATE upstream_keys SET verified_ms = :verified_ms, state = iif(state = 'refused', 'standby', state)
+WHERE key_id = :key_id AND state <> 'revoked'
+"""
+_REFUSE_KEY: Final = """
+UPDATE upstream_keys SET state = 'refused', verified_ms = NULL
+WHERE key_id = ? AND state IN ('active', 'standby', 'retiring') RETURNING team_id
+"""
+_AUDIT: Final = "INSERT INTO audit (at_ms, who, action, subject, change) VALUES (?, ?, ?, ?, ?)"
+_RAISE: Final = "UPDATE meta SET value = value + 1 WHERE name = 'directory_version'"
 _ADD_TENANT: Final = """
 INSERT INTO tenants (name, team_id, state, require_idempotency_key, guaranteed_per_minute, implicit_window_s,
                      defaults, enforced, created_ms)
@@ -57,7 +67,7 @@ class SqliteDirectory:
         """One change: durable when the block is left, and seen by every instance within a second."""
         with transaction(self._connection):
             yield
-            self._connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'directory_version'")
+            self._connection.execute(_RAISE)
 
     def version(self) -> int:
         """Moves with every change. Cheap enough to ask several times a second."""
@@ -91,6 +101,12 @@ class SqliteDirectory:
     def insert_key(self, key: UpstreamKey) -> None:
         self._connection.execute(_ADD_KEY, msgspec.structs.asdict(key))
 
+    def verify_key(self, key_id: str, verified_ms: int) -> None:
+        self._connection.execute(_VERIFY_KEY, {"key_id": key_id, "verified_ms": verified_ms})
+
+    def refuse_key(self, key_id: str, at_ms: int) -> bool:
+        return refuse_key(self._connection, key_id, at_ms)
+
     def insert_tenant(self, tenant: Mapping[str, Any]) -> None:
         self._connection.execute(_ADD_TENANT, dict(tenant))
 
@@ -117,6 +133,25 @@ class SqliteDirectory:
         cursor = self._connection.execute(statement)
         for row in cursor:
             yield {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def refuse_key(connection: apsw.Connection, key_id: str, at_ms: int) -> bool:
+    """OfferGrid said 401 to it: not used until it is verified. Inside the caller's transaction, with its audit row.
+    Whether this changed anything: of many orders that meet it, one does.
+    """
+    if connection.execute(_REFUSE_KEY, (key_id,)).fetchone() is None:
+        return False
+    connection.execute(_RAISE)
+    change = {"to": "refused", "reason": "OfferGrid said 401"}
+    audit(connection, at_ms=at_ms, who="gateway", action="key.refused", subject=key_id, change=change)
+    return True
+
+
+def audit(
+    connection: apsw.Connection, *, at_ms: int, who: str, action: str, subject: str, change: Mapping[str, Any]
+) -> None:
+    """One row of the audit log, in the transaction of the change that it tells. `change` holds no secret."""
+    connection.execute(_AUDIT, (at_ms, who, action, subject, msgspec.json.encode(change).decode()))
 
 
 def _tenant(row: dict[str, Any]) -> Tenant:

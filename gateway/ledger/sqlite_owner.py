@@ -64,10 +64,6 @@ class Owner:
         self._leads = self._leads or self._lock(_LEADER)
         return self._leads
 
-    def holds(self) -> bool:
-        """Directly before the first byte: whether the lock by which others know of this process is still in sight."""
-        return os.fstat(self._file).st_nlink > 0
-
     def intact(self) -> bool:
         """Whether the files are those of the first call, which must come after a first write."""
         try:

@@ -95,9 +95,12 @@ def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
         sender=Sender(
             ledger=parts.ledger,
             upstream=upstream,
+            keys=parts.directory,
             breaker=breaker,
+            intake=parts.intake,
             clock=parts.clock,
             metrics=parts.metrics,
+            log=parts.log,
             timeout_s=settings.upstream.timeout_s,
         ),
         intake=parts.intake,

@@ -9,9 +9,10 @@ import apsw
 import msgspec
 
 from gateway.broker.administration import Administration
+from gateway.broker.directory import LentKey, open_key
 from gateway.broker.vault import Vault, load_or_create_master_key
 from gateway.clock import Clock, SystemClock, new_uuid7
-from gateway.errors import StorageUnreachable
+from gateway.errors import Refused, StorageUnreachable
 from gateway.ledger.mark import standing
 from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_check import require_sound
@@ -95,6 +96,17 @@ def open_administration(settings: Settings) -> Iterator[Administration]:
     clock = SystemClock()
     with open_storage(settings, clock) as storage:
         yield Administration(storage.directory, storage.vault, clock)
+
+
+def lent_key(settings: Settings, team: str, key_id: str) -> LentKey:
+    """One of a team's keys, opened. Refused where there is no such key, or its record cannot be opened."""
+    clock = SystemClock()
+    with open_storage(settings, clock) as storage:
+        key = Administration(storage.directory, storage.vault, clock).key(team, key_id)
+        opened = open_key(key, storage.vault)
+    if isinstance(opened, LentKey):
+        return opened
+    raise Refused(f"the record of {key_id} cannot be opened")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.broker.administration import Administration, NewTenant
-from gateway.broker.directory import Directory, KeyUnreadable, LentKey
+from gateway.broker.directory import KEY_COLUMN, KEYS_TABLE, Directory, KeyUnreadable, LentKey
 from gateway.broker.vault import MasterKey, Secret, Vault
 from gateway.clock import SystemClock
 from gateway.core.directory import DirectoryRows, Tenant
@@ -122,22 +122,42 @@ def test_any_text_has_a_verdict(text: str) -> None:
     assert Directory(empty, VAULT, CLOCK).authenticate(text) in ("malformed", "unknown")
 
 
-def test_only_the_active_key_is_lent_and_an_unreadable_one_never(rows: Rows) -> None:
+def test_only_a_usable_key_is_lent_and_an_unreadable_one_never(rows: Rows) -> None:
     found = rows[0]
     first = found.keys[0]
     directory = Directory(found, VAULT, CLOCK)
     lent = directory.key_of(first.team_id)
     assert isinstance(lent, LentKey) and lent.key_id == first.key_id
     assert "sandbox" not in repr(lent) and "sandbox" not in repr(directory.snapshot.keys)
-    for state in ("standby", "retiring", "revoked", "refused"):
-        keys = tuple(msgspec.structs.replace(key, state=state) for key in found.keys)
+    for state, verified_ms, usable in (
+        ("standby", None, False), ("standby", 1, True), ("retiring", None, True), ("revoked", 1, False),
+        ("refused", 1, False),
+    ):  # fmt: skip
+        keys = tuple(msgspec.structs.replace(key, state=state, verified_ms=verified_ms) for key in found.keys)
         directory.replace(msgspec.structs.replace(found, keys=keys))
-        assert directory.key_of(first.team_id) is None
+        assert (directory.key_of(first.team_id) is not None) == usable
     moved = msgspec.structs.replace(found.keys[1], sealed_key=first.sealed_key)
     directory.replace(msgspec.structs.replace(found, keys=(first, moved)))
     assert directory.key_of(moved.team_id) == KeyUnreadable(key_id=moved.key_id), "another row's seal opens nothing"
     assert isinstance(directory.key_of(first.team_id), LentKey)
     assert directory.key_of(999) is None
+
+
+def test_the_active_key_comes_first_then_what_was_active_then_what_stands_by(rows: Rows) -> None:
+    first = rows[0].keys[0]
+    others = [
+        msgspec.structs.replace(first, key_id=f"key-{state}", state=state, verified_ms=1, sealed_key=_sealed(state))
+        for state in ("standby", "refused", "retiring")
+    ]
+    directory = Directory(msgspec.structs.replace(rows[0], keys=(*others, first)), VAULT, CLOCK)
+    tried: list[str] = []
+    while (key := directory.key_beside(first.team_id, tried)) is not None:
+        tried.append(key.key_id)
+    assert tried == [first.key_id, "key-retiring", "key-standby"]
+
+
+def _sealed(state: str) -> bytes:
+    return VAULT.seal_secret(Secret("sandbox-key-x"), table=KEYS_TABLE, row=f"key-{state}", column=KEY_COLUMN)
 
 
 def test_a_snapshot_is_replaced_whole(rows: Rows) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,14 @@ class Gateway(msgspec.Struct, kw_only=True):
 
 
 class _Keys(dict[int, LentKey | KeyUnreadable]):
+    """Also lends what is beside a team's key, under the team's id below zero."""
+
     def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None:
         return self.get(team_id)
+
+    def key_beside(self, team_id: int, tried: Container[str]) -> LentKey | None:
+        beside = self.get(-team_id)
+        return beside if isinstance(beside, LentKey) and beside.key_id not in tried else None
 
 
 @asynccontextmanager
@@ -196,6 +202,7 @@ async def a_gateway(
     admission = Admission(max_in_flight=max_in_flight, max_waiting=max_waiting, max_wait_s=wait_s)
     intake = Intake()
     keys = _Keys({TENANT.team_id: KEY})
+    log = make_log(level="info", style="json", clock=CLOCK, stream=stream)
     flow = OrderFlow(
         ledger=ledger,
         describer=Describer(
@@ -206,9 +213,10 @@ async def a_gateway(
         ),
         admission=admission,
         sender=Sender(
-            ledger=ledger, upstream=upstream, breaker=breaker, clock=CLOCK, metrics=metrics, timeout_s=timeout_s
+            ledger=ledger, upstream=upstream, keys=keys, breaker=breaker, intake=intake, clock=CLOCK, metrics=metrics,
+            log=log, timeout_s=timeout_s,
         ),
-        clock=CLOCK, metrics=metrics, log=make_log(level="info", style="json", clock=CLOCK, stream=stream),
+        clock=CLOCK, metrics=metrics, log=log,
         intake=intake,
     )  # fmt: skip
     gateway = Gateway(

@@ -10,6 +10,9 @@ ALTER TABLE orders ADD COLUMN watch_until_tick INTEGER; -- it may still turn up 
 
 UPDATE orders SET settled_tick = 0 WHERE settled_ms IS NOT NULL;
 
+-- When OfferGrid was last seen to accept the key: a standby that was never tried is no way out.
+ALTER TABLE upstream_keys ADD COLUMN verified_ms INTEGER;
+
 -- The last of a team's placed orders bear witness to a listing.
 CREATE INDEX placed_orders_of_a_team ON orders (team_id, seq) WHERE outcome = 'placed';
 CREATE INDEX watched_orders ON orders (watch_until_tick) WHERE watch_until_tick IS NOT NULL;
