@@ -35,6 +35,7 @@ from gateway.errors import (
     InternalError,
     LedgerError,
     LedgerOverloaded,
+    LedgerUnavailable,
     OutcomeUnknown,
     Overloaded,
     Problem,
@@ -61,6 +62,7 @@ from gateway.ledger.interface import AttemptStart, Claimed, Known, Ledger, NewOr
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
 
+_UNTAKEN: Final = "The order could not be written down, so it was not sent."
 _MISLED: Final = Verdict(outcome="unknown", cause="unusable_answer")
 """An answer that names another order's id says nothing of this one."""
 
@@ -184,10 +186,10 @@ class OrderFlow:
         """Stage 3. The answer where there is nothing to send: it is known, or the ledger cannot take it."""
         try:
             claim = await self._ledger.claim(order, attempt)
-        except LedgerOverloaded as fault:
-            return refused(Overloaded(str(fault)), request, RETRY_SOON_S)
-        except LedgerError:
-            return ledger_unavailable(request)
+        except LedgerError as fault:  # a ledger that takes no writes may still say what it knows
+            problem = Overloaded(str(fault)) if isinstance(fault, LedgerOverloaded) else LedgerUnavailable(_UNTAKEN)
+            refusal = Refusal(why="no_ledger", problem=problem, retry_s=RETRY_SOON_S)
+            return await self._refuse_new(refusal, order, request)
         return answer_known(claim, request) if isinstance(claim, Known) else claim
 
     def _attempt_with(self, key: LentKey) -> AttemptStart:

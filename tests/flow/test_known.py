@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.evidence import NotSent, Sent
+from gateway.errors import LedgerBusy
 from gateway.flow.answer import Answer
 from tests.flow.flow_tools import BODY, TENANT, Gateway, a_gateway, answered, placed, said, until
 
@@ -103,7 +104,11 @@ async def _take_all_places(gateway: Gateway) -> None:
     assert gateway.admission.enter_at_once()
 
 
-@pytest.mark.parametrize("shortage", [_drain, _take_the_key_away, _take_all_places])
+async def _take_no_writes(gateway: Gateway) -> None:
+    gateway.ledger.refuses["claim"] = [LedgerBusy("busy") for _again in range(3)]
+
+
+@pytest.mark.parametrize("shortage", [_drain, _take_the_key_away, _take_all_places, _take_no_writes])
 @pytest.mark.parametrize("key", ["k", None])
 def test_what_is_placed_is_never_called_not_placed(tmp_path: Path, shortage: object, key: str | None) -> None:
     """A shortage says something of this request only; the order that it asks about stands as it was."""
