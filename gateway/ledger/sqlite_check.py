@@ -67,14 +67,23 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
            WHERE outcome IN ('queued', 'in_flight', 'unknown') AND settled_ms IS NOT NULL""",
     ),
     (
+        "is settled and has no tick at which it was",
+        """SELECT 'orders', order_id FROM orders
+           WHERE outcome IN ('placed', 'rejected', 'not_placed') AND settled_tick IS NULL""",
+    ),
+    (
+        "is in the hands of a process, and there is nothing to do for one",
+        """SELECT 'orders', order_id FROM orders
+           WHERE outcome NOT IN ('queued', 'in_flight') AND owner IS NOT NULL""",
+    ),
+    (
         "is not settled and belongs to a team that is not there",
         """SELECT 'orders', order_id FROM orders
            WHERE outcome IN ('queued', 'in_flight', 'unknown') AND team_id NOT IN (SELECT team_id FROM teams)""",
     ),
     (
-        "has more than one open attempt, or one that is not its last",
-        """SELECT DISTINCT 'orders', order_id FROM attempts AS mine WHERE ended_ms IS NULL AND EXISTS (
-             SELECT 1 FROM attempts AS later WHERE later.order_id = mine.order_id AND later.number > mine.number)""",
+        "has lost an attempt",
+        """SELECT 'orders', order_id FROM attempts GROUP BY order_id HAVING max(number) <> count(*)""",
     ),
     (
         "has an open attempt and is settled as answered",

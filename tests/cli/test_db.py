@@ -124,6 +124,14 @@ SPOILED = {
         "UPDATE orders SET settled_ms = NULL WHERE seq = 1",
         "no moment at which",
     ),
+    "a settled order without a tick": (
+        "UPDATE orders SET settled_tick = NULL WHERE seq = 1",
+        "no tick at which",
+    ),
+    "a settled order that a process holds": (
+        "UPDATE orders SET owner = 1 WHERE seq = 1",
+        "in the hands of a process",
+    ),
     "an unsettled order that settled": (
         "UPDATE orders SET outcome = 'unknown', upstream_order_id = NULL WHERE seq = 1",
         "not settled and has a moment",
@@ -133,12 +141,9 @@ SPOILED = {
            WHERE order_id = (SELECT order_id FROM orders WHERE outcome = 'rejected')""",
         "open attempt and is settled",
     ),
-    "an attempt behind an open one": (
-        """INSERT INTO attempts (order_id, number, key_id, started_ms)
-           SELECT order_id, 2, key_id, started_ms FROM attempts;
-           INSERT INTO attempts (order_id, number, key_id, started_ms)
-           SELECT order_id, 3, key_id, started_ms FROM attempts WHERE number = 2""",
-        "more than one open attempt",
+    "an attempt that is gone": (
+        "UPDATE attempts SET number = 2 WHERE order_id = (SELECT order_id FROM orders WHERE seq = 1)",
+        "has lost an attempt",
     ),
     "an attempt of no order": (
         """PRAGMA foreign_keys = OFF; UPDATE attempts SET order_id = 'nobody'
