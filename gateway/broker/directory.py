@@ -94,6 +94,10 @@ class Directory:
         keys = (key for key in self._now.keys.get(team_id, ()) if isinstance(key, LentKey))
         return next((key for key in keys if key.key_id not in tried), None)
 
+    def teams(self) -> list[tuple[int, str]]:
+        """Every team's id and name."""
+        return [(team.team_id, team.name) for team in self._now.rows.teams]
+
 
 def _snapshot(rows: DirectoryRows, vault: Opens) -> Snapshot:
     return Snapshot(

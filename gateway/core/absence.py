@@ -6,9 +6,9 @@ An unknown order is *absent* when two listings in a row agree that it is not the
   last attempt ended: OfferGrid acts within that time or never;
 - was begun `interval_s` or more after the other one;
 - is whole, as `core.listing` reads it;
-- holds its *witnesses*, metadata intact: every order that the ledger knows as placed for the team from an hour before
-  this one was claimed, and the last one before that. A listing that is late, short, filtered or another account's
-  lacks one of them. Where the ledger knows of none, only an empty listing says anything;
+- holds its *witnesses*, metadata intact: every order that the ledger knows as placed for the team and that was claimed
+  from an hour before this one on, and the last one before that. A listing that is late, short, filtered or another
+  account's lacks one of them. Where the ledger knows of none, only an empty listing says anything;
 - holds every order that the earlier one held.
 
 Anything else in between, and the proof begins anew. What no listing can show is that it leaves out this one order and
@@ -42,7 +42,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Witness(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that the ledger knows as placed since `tick`."""
+    """An order that the ledger knows as placed, and that was claimed at `tick`."""
 
     order_id: str
     upstream_order_id: str

@@ -10,7 +10,7 @@ Times are milliseconds since 1970, UTC. Bodies are plain bytes here; at rest the
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -126,18 +126,22 @@ Claim = Claimed | Known
 
 
 class UnknownOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that OfferGrid may or may not have. `http_status`: what its tenant was told, if anything."""
+    """An order that OfferGrid may or may not have. `http_status`: what its tenant was told, if anything.
+
+    `created_tick`: when it was claimed, in milliseconds of the ledger's time.
+    """
 
     order_id: str
     team_id: int
     team: str
     version: int
     created_ms: int
+    created_tick: int
     http_status: int | None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """An unknown order as OfferGrid lists it: `text` is its JSON there, byte for byte."""
+    """An order as OfferGrid lists it: `text` is its JSON there, byte for byte."""
 
     upstream_order_id: str
     upstream_status: str | None
@@ -192,3 +196,44 @@ class Ledger(Protocol):
 
     async def unsettled(self) -> dict[Outcome, int]:
         """How many orders are `queued`, `in_flight` and `unknown`."""
+
+
+class OrderState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an order stands, for comparing it with what OfferGrid lists."""
+
+    order_id: str
+    team_id: int
+    outcome: Outcome
+    version: int
+    upstream_order_id: str | None
+    http_status: int | None
+
+
+class WatchedOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that was settled because OfferGrid did not have it, and is still looked out for."""
+
+    order_id: str
+    team_id: int
+    team: str
+
+
+class Stray(msgspec.Struct, frozen=True, kw_only=True):
+    """An order at OfferGrid that should not be there: a second one of the same order, or one of an order that is
+    settled otherwise.
+    """
+
+    team_id: int
+    upstream_order_id: str
+    order_id: str
+    kind: Literal["duplicate", "late"]
+    seen_ms: int
+
+
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
+    """How an operator settles an unknown order: placed under this upstream id, or with None not placed."""
+
+    order_id: str
+    placed_as: str | None
+    reason: str
+    who: str
+    at_ms: int

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import apsw
 
 from gateway.clock import Clock
+from gateway.core.absence import Witnesses
 from gateway.core.directory import DirectoryRows
 from gateway.core.lifecycle import Outcome
 from gateway.errors import LedgerClosed, LedgerError, StorageUnreachable
@@ -29,10 +30,14 @@ from gateway.ledger.interface import (
     Known,
     NewOrder,
     OrderFilter,
+    OrderState,
+    Resolution,
     Seals,
     Settlement,
     StoredOrder,
+    Stray,
     UnknownOrder,
+    WatchedOrder,
 )
 from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.mark import quarantine_of
@@ -186,10 +191,55 @@ class SqliteLedger:
         """The orders that nobody is sure of, the oldest first."""
         return await self._read(lambda: self._reader.look(reconcile.unknown))
 
+    async def watched(self) -> Sequence[WatchedOrder]:
+        """Orders that were settled because OfferGrid did not have them, for as long as they are looked out for."""
+        return await self._read(
+            lambda: self._reader.look(lambda reader: reconcile.watched(reader, self._time.tick()))
+        )
+
+    async def witnesses(self, team_id: int, since_tick: int) -> Witnesses:
+        """See `core.absence`: who a listing is held against."""
+        return await self._read(
+            lambda: self._reader.look(lambda reader: reconcile.witnesses(reader, team_id, since_tick))
+        )
+
+    async def states(self, team_id: int, order_ids: Sequence[str]) -> Sequence[OrderState]:
+        """Those of these orders that are the team's, in no order."""
+        return await self._read(
+            lambda: self._reader.look(lambda reader: reconcile.states(reader, team_id, order_ids))
+        )
+
     async def settle_found(self, order: UnknownOrder, found: Found) -> None:
         """Writes that OfferGrid has an unknown order. LedgerStale where it is not unknown any more."""
+        await self._place(order, found)
+
+    async def settle_late(self, order: OrderState, found: Found) -> None:
+        """Writes that OfferGrid has an order that is called not placed. LedgerStale where that is not so any more."""
+        await self._place(order, found)
+
+    async def _place(self, order: UnknownOrder | OrderState, found: Found) -> None:
         await self._writer.run(
             lambda connection: reconcile.settle_found(connection, self._seals, order, found, self._time.tick())
+        )
+
+    async def settle_absent(self, order: UnknownOrder, *, settled_ms: int, watch_ms: int) -> None:
+        """Writes that OfferGrid does not have an unknown order, which stays watched for `watch_ms`."""
+        await self._writer.run(
+            lambda connection: reconcile.settle_absent(
+                connection, order, settled_ms=settled_ms, tick=self._time.tick(), watch_ms=watch_ms
+            )
+        )
+
+    async def note_stray(self, stray: Stray) -> bool:
+        """Whether this order at OfferGrid, which should not be there, was not noted before."""
+        return await self._writer.run(lambda connection: reconcile.note_stray(connection, stray))
+
+    async def resolve(self, by: Resolution, *, watch_ms: int) -> None:
+        """An operator's word on an unknown order, with its audit row. LedgerStale where it is not unknown."""
+        await self._writer.run(
+            lambda connection: reconcile.resolve(
+                connection, self._seals, by, tick=self._time.tick(), watch_ms=watch_ms
+            )
         )
 
     async def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:

@@ -18,7 +18,7 @@ ATTEMPT_RESULTS: Final = ("2xx", "4xx", "429", "5xx", "timeout", "connect_error"
 ERROR_REASONS: Final = ("timeout", "broken", "connect_error", "5xx")
 RESEND_REASONS: Final = ("not_sent", "throttled")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "wrong_secret", "revoked", "expired")
-RECONCILE_RESULTS: Final = ("found", "nothing", "failed", "unreadable", "no_key")
+RECONCILE_RESULTS: Final = ("found", "absent", "nothing", "incomplete", "failed", "unreadable", "no_key")
 OPERATIONS: Final = ("place", "list", "show", "cancel")
 
 # Three a decade, from less than the gateway's own part to the longest that an order can take.
@@ -152,14 +152,26 @@ RECONCILIATIONS: Final = Metric(
     name="ordergate_reconciliations_total",
     kind="counter",
     labels=("result",),
-    help="Looks at a team's listing for its unknown orders, by what came of them.",
+    help="Looks at a team's listing, by what came of them.",
     question="Are unknown orders being cleared up?",
 )
 DUPLICATES: Final = Metric(
     name="ordergate_duplicates_total",
     kind="counter",
-    help="Orders that OfferGrid lists more often than once.",
+    help="Orders at OfferGrid that are a second one of the same order, each counted once.",
     question="Was an order placed twice?",
+)
+LATE_PLACEMENTS: Final = Metric(
+    name="ordergate_late_placements_total",
+    kind="counter",
+    help="Orders that OfferGrid turned out to have though they were settled otherwise, each counted once.",
+    question="Does OfferGrid act later than reconcile.settle_after_s, or on what it refused?",
+)
+FOREIGN_ORDERS: Final = Metric(
+    name="ordergate_foreign_orders_total",
+    kind="counter",
+    help="Orders in a team's listing that another ledger's gateway placed, each counted once a process.",
+    question="Does another gateway place orders on this account?",
 )
 FALSE_TIMEOUTS: Final = Metric(
     name="ordergate_false_timeouts_total",
@@ -185,6 +197,7 @@ BUILD_INFO: Final = Metric(
 CATALOGUE: Final[tuple[Metric, ...]] = (
     HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ORDERS, ORDER_DURATION, OVERHEAD, ATTEMPT_DURATION,
     UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, BREAKER_STATE, ADMISSION_WAIT, LEDGER_COMMIT,
-    LEDGER_ERRORS, UNSETTLED, OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, FALSE_TIMEOUTS,
+    LEDGER_ERRORS, UNSETTLED, OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, LATE_PLACEMENTS, FOREIGN_ORDERS,
+    FALSE_TIMEOUTS,
     AUTH_FAILURES, BUILD_INFO,
 )  # fmt: skip

@@ -57,6 +57,8 @@ class Metrics:
         self._oldest_unknown = self._gauge(known.OLDEST_UNKNOWN)
         self._reconciliations = self._counter(known.RECONCILIATIONS)
         self._duplicates = self._counter(known.DUPLICATES)
+        self._late_placements = self._counter(known.LATE_PLACEMENTS)
+        self._foreign_orders = self._counter(known.FOREIGN_ORDERS)
         self._false_timeouts = self._counter(known.FALSE_TIMEOUTS)
         self._auth_failures = self._counter(known.AUTH_FAILURES)
         self._gauge(known.BUILD_INFO).labels(version, spec_digest).set(1)
@@ -135,13 +137,21 @@ class Metrics:
         self._reconciliations.labels(result).inc()
 
     def found(self, *, after_timeout: bool) -> None:
-        """An unknown order turned out to be placed; `after_timeout`: its tenant had been told 504."""
+        """An order turned out to be placed; `after_timeout`: its tenant had been told 504."""
         if after_timeout:
             self._false_timeouts.inc()
 
     def duplicates(self, count: int) -> None:
         """So many orders more than one stand in OfferGrid's listing for one order of ours."""
         self._duplicates.inc(count)
+
+    def late_placement(self) -> None:
+        """OfferGrid has an order that was settled otherwise."""
+        self._late_placements.inc()
+
+    def foreign_orders(self, count: int) -> None:
+        """So many orders of another ledger stand in a team's listing."""
+        self._foreign_orders.inc(count)
 
     def auth_failure(self, reason: str) -> None:
         self._auth_failures.labels(reason).inc()

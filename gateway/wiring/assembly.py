@@ -11,6 +11,7 @@ from gateway.broker.directory import Directory
 from gateway.broker.secret_file import SecretFile
 from gateway.broker.vault import Secret
 from gateway.clock import Clock
+from gateway.core.absence import Terms
 from gateway.core.breaker import Breaker
 from gateway.flow.describe import Describer
 from gateway.flow.gate import Gate
@@ -52,15 +53,20 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reconciler(parts: Parts, upstream: OfferGrid) -> Reconciler:
+    reconcile = parts.settings.reconcile
     return Reconciler(
         ledger=parts.ledger,
+        ledger_id=parts.storage.ledger_id,
         upstream=upstream,
         keys=parts.directory,
         intake=parts.intake,
         clock=parts.clock,
         metrics=parts.metrics,
         log=parts.log,
-        interval_s=parts.settings.reconcile.interval_s,
+        terms=Terms(
+            mode=reconcile.absence, settle_after_s=reconcile.settle_after_s, interval_s=reconcile.interval_s
+        ),
+        watch_s=reconcile.watch_s,
         per_minute=parts.settings.budget.reserved_per_minute,
     )
 

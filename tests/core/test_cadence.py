@@ -77,6 +77,10 @@ def simulated(
     return day
 
 
+def test_a_minute_is_longer_than_a_minute() -> None:
+    assert PACE_WINDOW_S == 61
+
+
 def most_in_a_window(calls: Sequence[float]) -> int:
     return max((sum(start <= call < start + PACE_WINDOW_S for call in calls) for start in calls), default=0)
 
@@ -141,6 +145,7 @@ def test_orders_without_end_do_not_starve_the_proofs() -> None:
     assert most_in_a_window(day.calls) <= PER_MINUTE
     late = [day.settled[str(number)] - 3 * number for number in range(150)]
     assert max(late) <= 2 * (SETTLE + PACE_WINDOW_S)
+    assert len(simulated([float(at) for at in range(0, 900, 3)], until=900, per_minute=2).settled) > 100
 
 
 @pytest.mark.parametrize(("per_minute", "pages"), [(0, 1), (1, 1), (2, 1), (3, 1), (5, 2), (5, 5)])
@@ -178,5 +183,6 @@ def test_a_patrol_that_failed_is_made_again() -> None:
 
 
 def test_what_was_unknown_at_the_start_is_looked_for_at_once() -> None:
-    assert simulated([0.0], until=10, at_once=True).began[0] == 0.0
+    at_once = simulated([0.0], until=14, at_once=True)
+    assert at_once.began[0] == 0.0 and len(at_once.began) == 3
     assert simulated([0.0], until=10).began[0] >= INTERVAL

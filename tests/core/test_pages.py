@@ -97,6 +97,8 @@ AROUND: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], bool]] = [
     ({"page": 1}, {"page": 2}, {"page": 3}, True),
     ({"page": 2}, {"page": 3}, {"page": 4}, False),
     ({"page": "1 of 4"}, {"page": "2 of 4"}, {"page": "3 of 4"}, False),
+    ({}, {}, {"page": "3 of 4"}, False),
+    ({}, {}, {"offset": "6 to 9"}, False),
     ({"total": 9}, {"total": 9}, {"total": 9}, True),
     ({"total": 10}, {}, {}, False),
     ({}, {}, {"total": 10}, False),
