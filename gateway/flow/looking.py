@@ -11,14 +11,13 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from gateway.broker.directory import LentKey
+from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.broker.vault import Secret
 from gateway.clock import Clock
 from gateway.core.absence import Mode, Sight, Witnesses, sight_of
 from gateway.core.cadence import Cadence
 from gateway.core.evidence import Answered, Evidence, NotSent
 from gateway.core.listing import ListedOrder, Page, joined, read_page
-from gateway.flow.ports import LendsKeys
 from gateway.telemetry.metrics import Metrics
 
 LISTING_TIMEOUT_S: Final = 30.0
@@ -37,6 +36,10 @@ class Lists(Protocol):
     async def list_orders(
         self, *, key: Secret, deadline: float, page: str | None = None, spent_bytes: int = 0
     ) -> Evidence: ...
+
+
+class LendsKey(Protocol):
+    def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None: ...
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +73,7 @@ class Looker:
         self,
         *,
         upstream: Lists,
-        keys: LendsKeys,
+        keys: LendsKey,
         clock: Clock,
         metrics: Metrics,
         ledger_id: str,

@@ -20,8 +20,7 @@ from gateway.core.cadence import Cadence
 from gateway.errors import LedgerError
 from gateway.flow.findings import Findings, Listed, Settles, Tally
 from gateway.flow.intake import Intake
-from gateway.flow.looking import MAX_FOREIGN, Lists, Looker, Shown, Wanted
-from gateway.flow.ports import LendsKeys
+from gateway.flow.looking import MAX_FOREIGN, LendsKey, Lists, Looker, Shown, Wanted
 from gateway.ledger.interface import OrderState, UnknownOrder, WatchedOrder
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
@@ -45,7 +44,7 @@ class Reconciles(Settles, Protocol):
     async def states(self, team_id: int, order_ids: Sequence[str]) -> Sequence[OrderState]: ...
 
 
-class KnowsTeams(LendsKeys, Protocol):
+class KnowsTeams(LendsKey, Protocol):
     def teams(self) -> Iterable[tuple[int, str]]: ...
 
 

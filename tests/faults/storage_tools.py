@@ -99,7 +99,10 @@ class Shop(msgspec.Struct, kw_only=True):
 
     def disk_failed(self) -> bool:
         """Whether a rule has hit; a process that has ended ended because of it."""
-        return self.stack.process.ended or sum(self.disk.told().hit) > 0
+        try:
+            return self.stack.process.ended or sum(self.disk.told().hit) > 0
+        except ConnectionError:  # it ended while it was asked
+            return True
 
     def promise_holds(self) -> None:
         found = promise.broken(
