@@ -18,7 +18,7 @@ EXPECTED = {
     "key": {"add", "list", "verify"},
     "tenant": {"add", "list", "show", "suspend", "resume", "metadata"},
     "token": {"issue", "list", "revoke"},
-    "orders": {"list", "show", "reconcile", "resolve"},
+    "orders": {"list", "show"},
     "db": {"check", "backup", "restore", "rejoin"},
     "config": {"check", "show"},
 }

@@ -22,7 +22,6 @@ from msgspec import structs
 from gateway.sandbox import SandboxThread
 from gateway.sandbox.records import Request
 from tests.accept.world import wait_until
-from tests.crash.points import DECIDES_ABSENCE
 from tests.support import promise
 from tests.support.promise import Row, Told, told
 from tests.support.records import records_of, rows_of, vault_of, watch_history
@@ -85,22 +84,9 @@ class Run(msgspec.Struct, kw_only=True):
         return seen[-1]
 
     def heals(self, key: str, **members: Any) -> None:
-        """Asks until it is known what became of the order, whatever did; it is there once, or never came to OfferGrid.
-
-        Where the program does not prove by itself that OfferGrid does not have it, it stays `unknown`.
-        """
-        seen: list[httpx.Response | None] = []
-
-        def known() -> bool:
-            seen.append(self.order(key, **members))
-            found, there = seen[-1], self.taken(key)
-            if found is not None and found.status_code == 201:
-                return True
-            time.sleep(0.05)
-            return not DECIDES_ABSENCE and not there and found is not None and found.json()["outcome"] == "unknown"
-
-        wait_until(known, f"an end of {key}")
-        assert len(self.taken(key)) <= 1
+        """Asks until the order is placed, whatever was in doubt; then it is there once."""
+        self.placed(key, **members)
+        assert len(self.taken(key)) == 1
 
     def asking(self, key: str | None, **members: Any) -> "Asking":
         """The same in a thread of its own."""

@@ -1,6 +1,10 @@
 """Several `serve` on one ledger: one is stopped or dies, and the others neither wait for it nor do its work twice."""
 
+import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,8 +15,9 @@ import pytest
 
 from tests.accept.world import wait_until
 from tests.faults.matrix import row
-from tests.faults.run import a_run
-from tests.support.stack import Process
+from tests.faults.run import Run, a_run
+from tests.support.needs import ROOT
+from tests.support.stack import Process, an_order, running_stack
 
 STOPPING: Final = ("tests.faults.child_stall", "serve")
 HEALS: Final[dict[str, Any]] = {"reconcile__interval_s": 0.2, "reconcile__settle_after_s": 0.5}
@@ -139,3 +144,55 @@ def test_row_73_fifty_at_once_at_two_processes_are_one_order(keyed: bool) -> Non
         assert len([answer for answer in placed if "idempotent-replayed" not in answer.headers]) == 1
         assert len({answer.content for answer in placed}) == 1
         assert len(run.posts) == 1
+
+
+@row(
+    70,
+    fault="two gateways with a ledger each place orders with one key",
+    answer="201; placed",
+    holds="each counts the other's orders in ordergate_foreign_orders_total, once, and loudly; doctor fails",
+)
+def test_row_70_another_ledgers_orders_are_noticed() -> None:
+    with a_run(**HEALS) as run:
+        with (
+            running_stack(upstream_base_url=run.sandbox.base_url, **HEALS) as stranger,
+            stranger.client() as client,
+        ):
+            for number in range(3):
+                answer = client.post("/orders", json=an_order(notes=f"strange-{number}"))
+                assert answer.status_code == 201
+                run.strangers.add(answer.headers["ordergate-order-id"])
+        # Looking for one of its own, it sees the others.
+        run.sandbox.set_fault("place_then_reset")
+        run.placed("own")
+        wait_until(lambda: foreign_orders(run) == 3, "the other ledger's orders counted")
+        assert run.stack.process.wait_for("foreign_orders")["count"] == 3
+        run.sandbox.set_fault("place_then_reset")
+        run.placed("another")
+        assert foreign_orders(run) == 3, "counted once"
+        found = doctor(run)
+        assert found.returncode == 1, found.stdout + found.stderr
+        (check,) = [check for check in json.loads(found.stdout) if check["check"] == "account of team"]
+        assert not check["ok"]
+        assert "3 orders that another ledger placed" in check["detail"]
+
+
+def foreign_orders(run: Run) -> float:
+    text = httpx.get(f"{run.stack.admin_url}/metrics", trust_env=False).text
+    lines = [line for line in text.splitlines() if line.startswith("ordergate_foreign_orders_total ")]
+    return float(lines[0].rpartition(" ")[2])
+
+
+def doctor(run: Run) -> "subprocess.CompletedProcess[str]":
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), **run.stack.environ}
+    command = [sys.executable, "-m", "gateway.cli.main", "--json", "doctor"]
+    return subprocess.run(command, cwd=run.stack.folder, env=environ, capture_output=True, text=True, timeout=60)
+
+
+@row(70, part="an account of one's own", answer="201; placed", holds="doctor finds nothing")
+def test_row_70_an_account_of_ones_own_passes_doctor() -> None:
+    with a_run() as run:
+        run.placed("own")
+        found = doctor(run)
+        assert found.returncode == 0, found.stdout + found.stderr
+        assert "account of" not in found.stdout

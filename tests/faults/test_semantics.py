@@ -234,6 +234,19 @@ def test_row_36_a_503_is_not_believed(world: World, key: str) -> None:
     assert taken(world, key) == []
 
 
+@row(36, part="looked for, and not listed", answer="502, then 201 to who asks again", holds="one order, two POSTs")
+def test_row_36_after_a_503_absence_is_proven_and_the_order_placed(world: World, key: str) -> None:
+    world.order(notes=key + "-witness")
+    world.sandbox.set_fault("status", code=503)
+    order_id = told_unknown(world.order(key, notes=key))
+    becomes(world, order_id, "not_placed")
+    again = world.order(key, notes=key)
+    assert (again.status_code, again.headers["ordergate-order-id"]) == (201, order_id)
+    assert taken(world, key) == [again.json()["orderId"]]
+    is_final(world, again, key)
+    assert len(posts(world)) == 3
+
+
 @row(37, fault="408", answer="502 outcome-unknown; unknown", holds="sent once")
 def test_row_37_a_408_says_nothing(world: World, key: str) -> None:
     world.sandbox.set_fault("status", code=408, place=True, body={"statusCode": 408, "message": "Request Timeout"})
