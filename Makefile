@@ -49,6 +49,10 @@ run: $(PROJECT) ## start the gateway and a sandbox OfferGrid for trying it out; 
 test: $(DEV) $(CODEGEN) $(JUDGES) ## run every test (TESTS=tests/core for a part of them)
 	@.venv/bin/python -m pytest -n 2 $(TESTS)
 
+.PHONY: sabotage
+sabotage: $(DEV) ## put known defects into the program, one at a time: the tests must see each (ONLY="3 17" for some)
+	@.venv/bin/python -m tests.sabotage.run $(ONLY)
+
 .PHONY: check
 check: $(DEV) $(CODEGEN) ## lint, format, types, freshness of generated/, the project's own rules
 	.venv/bin/ruff check .

@@ -112,6 +112,23 @@ def test_who_gives_up_leaves_the_line_at_once() -> None:
     asyncio.run(play())
 
 
+def test_who_gives_up_when_the_turn_has_come_gives_the_place_back() -> None:
+    async def play() -> None:
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60)
+        await _enter(admission)
+        turn = admission.join()
+        assert turn is not None
+        waiting = asyncio.ensure_future(admission.wait(turn))
+        await asyncio.sleep(0)
+        admission.leave()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert admission.enter_at_once()
+
+    asyncio.run(play())
+
+
 STEPS = st.lists(
     st.tuples(st.sampled_from(["enter", "leave", "cancel", "turn", "leave+cancel"]), st.integers(0, 20)),
     max_size=60,

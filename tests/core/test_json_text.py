@@ -261,6 +261,20 @@ def test_numbers_are_compared_exactly(one: Num, other: Num, rnd: random.Random) 
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("0.1", "0.1000000000000000055511151231257827"),
+        ("9007199254740992", "9007199254740993"),
+        ("9007199254740992.0", "9007199254740993.0"),
+        ("1e400", "1e401"),
+    ],
+)
+def test_numbers_in_bodies_are_compared_exactly(one: str, other: str) -> None:
+    """Each pair is one number to whoever reads it as a float."""
+    assert _canonical(one) != _canonical(other)
+
+
+@pytest.mark.parametrize(
     "spellings",
     [
         ("1.50", "15e-1", "1.5e0", "1.5", "0.15E+1", "0.0015e3", "150e-2"),

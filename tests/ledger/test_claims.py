@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from gateway.core.lifecycle import OUTCOMES, Outcome, may_follow
 from gateway.errors import LedgerError, LedgerStale
@@ -40,6 +41,23 @@ def test_a_key_is_the_tenants_own(tmp_path: Path) -> None:
             assert len(set(digests)) == 3, "nothing on disk says that two tenants chose the same key"
             assert await ledger.find(one.order_id, tenant_id=11) is None
             assert await ledger.find(one.order_id, tenant_id=1) == await ledger.find(one.order_id, tenant_id=None)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("key", ["k", None], ids=["key", "body"])
+def test_equal_digests_of_two_tenants_name_two_orders(tmp_path: Path, key: str | None) -> None:
+    """The digests hold the tenant's id; the statements do not rely on it."""
+
+    async def play() -> None:
+        async with a_ledger(tmp_path / "o.db") as ledger:
+            order = new_order(key, body=b"the same", window_ms=300_000)
+            mine = await claimed(ledger, order)
+            theirs = structs.replace(order, order_id="another", tenant_id=2)
+            assert await ledger.recall(theirs) is None
+            assert (await claimed(ledger, theirs)).order_id == "another"
+            known = await ledger.claim(structs.replace(order, order_id="a third"), START)
+            assert isinstance(known, Known) and known.order.order_id == mine.order_id
 
     asyncio.run(play())
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from gateway.errors import LedgerError, LedgerUndecided
+from gateway.errors import LedgerClosed, LedgerError, LedgerUndecided
+from gateway.ledger import sqlite_writer
 from gateway.ledger.interface import Claimed, OrderFilter
 from tests.ledger.ledger_tools import ENDED, START, Disk, a_disk, a_ledger, claimed, dump, end, new_order
 from tests.support.needs import ROOT
@@ -122,6 +123,30 @@ def test_writes_behind_a_broken_group_are_refused_and_not_written(tmp_path: Path
                 assert all(isinstance(fault, LedgerError) for fault in found)
                 assert sum(not isinstance(fault, LedgerUndecided) for fault in found) >= 300 - 2 * 128
                 disk.arm(None)
+
+    asyncio.run(play())
+
+
+def test_a_writer_that_was_not_sure_of_a_commit_makes_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the disk is well again at once, and before anybody has heard of the fault."""
+    monkeypatch.setattr(sqlite_writer, "MAX_GROUP", 1)
+    path = tmp_path / "o.db"
+
+    async def play() -> None:
+        with a_disk() as disk:
+            async with a_ledger(path) as ledger:
+                _fails_at(disk, "sync", 1, EIO, and_after=False)
+                claims = [asyncio.ensure_future(claimed(ledger, new_order(f"k{at}"))) for at in range(3)]
+                for _step in range(5):  # the claims reach the writer's queue
+                    await asyncio.sleep(0)
+                # Meanwhile the event loop hears nothing; a writer that goes on has all the time that it needs.
+                ledger._writer._thread.join(5)
+                assert not ledger._writer._thread.is_alive()
+                first, *others = await asyncio.gather(*claims, return_exceptions=True)
+                assert isinstance(first, LedgerUndecided)
+                assert [type(fault) for fault in others] == [LedgerClosed, LedgerClosed]
 
     asyncio.run(play())
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import LedgerStale
-from gateway.ledger.interface import AttemptEnd, Known, OrderFilter
+from gateway.ledger.interface import AttemptEnd, Claimed, Known, OrderFilter
 from gateway.ledger.sqlite_owner import Owner
-from tests.ledger.ledger_tools import ENDED, START, a_ledger, alter, claimed, end, new_order
+from tests.ledger.ledger_tools import ENDED, START, a_ledger, alter, claimed, dump, end, new_order
 
 NOT_SENT = AttemptEnd(ended_ms=3_000, evidence="not_sent", status=None)
 
@@ -29,6 +29,25 @@ def test_a_living_process_keeps_its_orders_and_a_gone_one_does_not(tmp_path: Pat
             outcomes = {order.order_id: order.outcome for order in await other.page(OrderFilter())}
             assert outcomes == {sent.order_id: "unknown", waiting.order_id: "not_placed"}  # type: ignore[union-attr]  # it is new
             assert await other.recover() == (0, 0)
+
+    asyncio.run(play())
+
+
+def test_nobody_sends_another_processs_order(tmp_path: Path) -> None:
+    path = tmp_path / "o.db"
+
+    async def play() -> None:
+        async with a_ledger(path) as owner, a_ledger(path) as other:
+            sent = await claimed(owner)
+            waiting = await owner.claim(new_order("waits"), None)
+            assert isinstance(waiting, Claimed)
+            rows = dump(path)
+            for taken in (other.start(waiting, START), other.next_attempt(sent, NOT_SENT, START)):
+                with pytest.raises(LedgerStale):
+                    await taken
+                assert dump(path) == rows
+            await owner.start(waiting, START)
+            await owner.next_attempt(sent, NOT_SENT, START)
 
     asyncio.run(play())
 

@@ -81,6 +81,22 @@ def test_a_ledger_whose_files_are_gone_takes_no_more_orders(tmp_path: Path, name
     asyncio.run(play())
 
 
+def test_a_ledger_whose_file_is_another_one_takes_no_more_orders(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with a_ledger(tmp_path / "ledger.db") as ledger:
+            await claimed(ledger, new_order("key"))
+            await ledger.beat()
+            other = tmp_path / "other.db"
+            other.touch()
+            other.replace(tmp_path / "ledger.db")
+            with pytest.raises(LedgerClosed):
+                await ledger.beat()
+            with pytest.raises(LedgerClosed):
+                await claimed(ledger, new_order("another"))
+
+    asyncio.run(play())
+
+
 def test_a_link_to_a_ledger_is_the_same_ledger(tmp_path: Path) -> None:
     async def play() -> None:
         link = tmp_path / "link.db"

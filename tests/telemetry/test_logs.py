@@ -170,6 +170,13 @@ def test_libraries_warnings_come_along_and_their_chatter_does_not() -> None:
     ]  # fmt: skip
 
 
+def test_what_a_library_quotes_is_not_written() -> None:
+    _, stream = _log()
+    logging.getLogger("library").warning("cannot read %r\nof %s", "canary", "canary")
+    assert _events(stream)[0]["error"] == "cannot read %r"
+    assert "canary" not in stream.getvalue()
+
+
 def test_a_librarys_slip_in_formatting_does_not_come_back_to_it() -> None:
     _, stream = _log()
     logging.getLogger("library").warning("%d things", "no number")

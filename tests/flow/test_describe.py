@@ -1,0 +1,34 @@
+"""By which digests an order is known again."""
+
+from typing import Any, cast
+
+from msgspec import structs
+
+from gateway.flow.describe import Describer
+from gateway.flow.ports import OrderRequest
+from tests.flow.flow_tools import CLOCK, TENANT, VAULT
+
+REQUEST = OrderRequest(
+    tenant=TENANT, body=cast("Any", None), content=b"{}", idempotency_key="k", request_id="r-1", traceparent="",
+    received_ms=0, hung_up=cast("Any", None),
+)  # fmt: skip
+
+
+def _digests(request: OrderRequest) -> tuple[bytes, bytes | None]:
+    describer = Describer(marks=VAULT, ledger_id="ledger-1", clock=CLOCK, implicit_window_s=300, ttl_s=86_400)
+    order = describer.order(request)
+    return order.fingerprint, order.key_digest
+
+
+def test_digests_are_the_tenants_own() -> None:
+    """They stand in OfferGrid's listing: nobody learns from it that two tenants sent the same."""
+    own = _digests(REQUEST)
+    assert own == _digests(structs.replace(REQUEST, request_id="r-2", received_ms=5))
+    for tenant_id in (8, 77):
+        other = _digests(structs.replace(REQUEST, tenant=structs.replace(TENANT, tenant_id=tenant_id)))
+        assert not set(own) & set(other)
+
+
+def test_a_key_and_a_body_of_the_same_bytes_have_different_digests() -> None:
+    body, key = _digests(structs.replace(REQUEST, content=b"k"))
+    assert body != key

@@ -1,0 +1,104 @@
+"""Defects on the tenants' side: how a request is read, who it is from, and what goes on to OfferGrid."""
+
+from typing import Final
+
+from tests.sabotage.defect import Defect
+
+_JSON: Final = "gateway/core/json_text.py"
+_ENRICH: Final = "gateway/core/enrich.py"
+_FRAMING: Final = "gateway/web/framing.py"
+_READING: Final = "tests/core/test_json_text.py"
+
+DEFECTS: Final = (
+    Defect(
+        name="A body with two members of one name is read.",
+        file=_JSON,
+        text="    if len(set(names)) != len(names):\n",
+        by="    if False:\n",
+        test=f"{_READING}::test_a_body_with_two_readings_or_none_is_refused",
+    ),
+    Defect(
+        name="A body with two members of one name further in is read.",
+        file=_JSON,
+        text="    if len(found) != len(pairs):\n",
+        by="    if False:\n",
+        test=f"{_READING}::test_a_body_with_two_readings_or_none_is_refused",
+    ),
+    Defect(
+        name="Bodies whose numbers differ beyond what a float holds are the same order.",
+        file=_JSON,
+        text="parse_int=Number, parse_float=Number, parse_constant",
+        by="parse_int=Number, parse_float=float, parse_constant",
+        test=f"{_READING}::test_numbers_in_bodies_are_compared_exactly",
+    ),
+    Defect(
+        name="A number in the body is rounded on its way to OfferGrid.",
+        file=_ENRICH,
+        text="    return text.encode()\n",
+        by="    return json.dumps(json.loads(text)).encode()\n",
+        test="tests/core/test_enrich.py::test_the_tenants_members_keep_their_spelling",
+    ),
+    Defect(
+        name="A tenant may name its own metadata `gateway…` in capitals.",
+        file=_ENRICH,
+        text="return name[: len(RESERVED_PREFIX)].casefold() == RESERVED_PREFIX",
+        by="return name.startswith(RESERVED_PREFIX)",
+        test="tests/core/test_enrich.py::test_reserved_names_are_found_in_any_case_and_escape",
+    ),
+    Defect(
+        name="A tenant may bring metadata of the gateway's own.",
+        file="gateway/web/orders.py",
+        text="    if reserved:\n",
+        by="    if False:\n",
+        test="tests/accept/test_error_table_requests.py::test_422_reserved_metadata",
+    ),
+    Defect(
+        name="What an operator enforces is only added where it is absent.",
+        file=_ENRICH,
+        text="value = enforced.get(member.name, body.text[member.start : member.end])",
+        by="value = body.text[member.start : member.end]",
+        test="tests/core/test_enrich.py::test_defaults_fill_and_enforced_replace_in_place",
+    ),
+    Defect(
+        name="A request with a length and a transfer coding is read.",
+        file=_FRAMING,
+        text="    if codings and lengths:\n",
+        by="    if False:\n",
+        test="tests/web/test_framing.py::test_two_readings_are_refused_and_end_the_connection",
+    ),
+    Defect(
+        name="A request with two lengths is read.",
+        file=_FRAMING,
+        text="    if len(lengths) > 1 or (lengths and",
+        by="    if (lengths and",
+        test="tests/web/test_framing.py::test_two_readings_are_refused_and_end_the_connection",
+    ),
+    Defect(
+        name="A token's id is enough: its secret may be any.",
+        file="gateway/broker/directory.py",
+        text="        if not same:\n",
+        by="        if False:\n",
+        test="tests/broker/test_directory.py::test_each_token_has_its_verdict",
+    ),
+    Defect(
+        name="A revoked token is accepted.",
+        file="gateway/broker/directory.py",
+        text="        if record.revoked_ms is not None:\n",
+        by="        if False:\n",
+        test="tests/broker/test_directory.py::test_each_token_has_its_verdict",
+    ),
+    Defect(
+        name="A suspended tenant places orders.",
+        file="gateway/web/orders.py",
+        text="        require_active(tenant)\n",
+        by="",
+        test="tests/accept/test_error_table_requests.py::test_403_tenant_suspended",
+    ),
+    Defect(
+        name="Bytes behind a request that cannot be read are answered in place of an order.",
+        file="gateway/web/connection.py",
+        text="        if self._answers_pending():\n            return\n",
+        by="",
+        test="tests/accept/test_attacks.py::test_unreadable_bytes_behind_an_order_are_not_answered_in_its_place",
+    ),
+)
