@@ -1,5 +1,6 @@
-"""`ordergate orders`: looking at the ledger's orders."""
+"""`ordergate orders`: looking at the ledger's orders, and settling those that nobody is sure of."""
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -8,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 import msgspec
 
-from gateway.cli.output import moment, print_table, wants_json
-from gateway.cli.program import Group, read_settings
+from gateway.cli.output import answer, moment, print_table, wants_json
+from gateway.cli.program import FAILED, Group, read_settings
 from gateway.core.lifecycle import OUTCOMES, Outcome
-from gateway.errors import Refused
+from gateway.errors import BadUsage, Refused
 from gateway.ledger.interface import OrderFilter, StoredOrder
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 500  # orders read at once: the ledger is free for others between two pages
 _FOR_PEOPLE: Final = 100
+_MAX_TEXT: Final = 500
 
 
 @click.group(cls=Group)
@@ -59,6 +61,58 @@ def show(order_id: str) -> None:
         raise Refused(f"there is no order {order_id!r}")
     encoded = msgspec.json.encode(_view(found))
     click.echo(encoded if wants_json() else msgspec.json.format(encoded, indent=2))
+
+
+@orders.command("reconcile", example="ordergate orders reconcile")
+@click.option("--once", is_flag=True, help="Look once: what OfferGrid lists is settled, absence is not waited for.")
+@click.pass_context
+def reconcile(ctx: click.Context, once: bool) -> None:
+    """Look for unknown orders at OfferGrid, and stay until each is found or proven absent.
+
+    Nothing is ever sent. To prove that OfferGrid does not have an order takes two looks, a little more than
+    reconcile.settle_after_s from now. Beside a running gateway this asks for a look at once and waits for its proof.
+    """
+    settings = read_settings()
+    from gateway.wiring.reconciling import reconcile as look
+
+    done = asyncio.run(look(settings, stay=not once))
+    looked = done.looked
+    view = {
+        "unknown": looked.unknown_before, "looks": looked.looks, "failedLooks": looked.failed, "found": looked.found,
+        "late": looked.late, "duplicates": looked.duplicates, "stillUnknown": done.still_unknown,
+    }  # fmt: skip
+    said = (
+        f"{looked.unknown_before} unknown; {looked.looks} listings read, {looked.failed} of them failed; "
+        f"{looked.found} found, {looked.late} late, {looked.duplicates} duplicates; {done.still_unknown} still unknown"
+    )
+    answer(view, said)
+    ctx.exit(FAILED if looked.failed else 0)
+
+
+@orders.command(
+    "resolve", example="ordergate orders resolve ID --not-placed --reason 'OfferGrid support, case 4711'"
+)
+@click.argument("order_id", metavar="ID")
+@click.option("--placed", "placed_as", metavar="UPSTREAM_ORDER_ID", help="OfferGrid has it, under this id.")
+@click.option("--not-placed", is_flag=True, help="OfferGrid does not have it: its tenant may send it again.")
+@click.option("--reason", required=True, help="How you know. It stands in the audit log.")
+def resolve(order_id: str, placed_as: str | None, not_placed: bool, reason: str) -> None:
+    """Settle an unknown order by hand. Only where reconciling cannot: a wrong word places it twice or never."""
+    if (placed_as is None) != not_placed:
+        raise BadUsage("say either --placed UPSTREAM_ORDER_ID or --not-placed")
+    _check_text("--reason", reason)
+    if placed_as is not None:
+        _check_text("--placed", placed_as)
+    settings = read_settings()
+    from gateway.wiring.reconciling import resolve_by_hand
+
+    order = resolve_by_hand(settings, order_id, placed_as, reason.strip())
+    answer(_view(order), f"order {order.order_id} is {order.outcome}")
+
+
+def _check_text(name: str, text: str) -> None:
+    if not text.strip() or len(text) > _MAX_TEXT or not text.isprintable():
+        raise BadUsage(f"{name} is 1 to {_MAX_TEXT} printable characters, on one line")
 
 
 def _reader() -> AbstractContextManager["SqliteReader"]:

@@ -18,7 +18,7 @@ EXPECTED = {
     "key": {"add", "list", "verify"},
     "tenant": {"add", "list", "show", "suspend", "resume", "metadata"},
     "token": {"issue", "list", "revoke"},
-    "orders": {"list", "show"},
+    "orders": {"list", "show", "reconcile", "resolve"},
     "db": {"check", "backup", "restore", "rejoin"},
     "config": {"check", "show"},
 }

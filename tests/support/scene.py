@@ -26,17 +26,18 @@ from tests.accept.world import wait_until
 from tests.support import promise
 from tests.support.front import Front
 from tests.support.promise import Told
-from tests.support.records import records_of, watch_history
+from tests.support.records import records_of, rows_of, watch_history
 from tests.support.stack import UPSTREAM_KEY, Stack, an_order, running_stack
 
-# What every scene has in common: no breaker and no limit that one case could leave to the next, and unknown orders
-# looked for often.
+# What every scene has in common: no breaker and no limit that one case could leave to the next; unknown orders are
+# looked for often, and proven absent soon.
 COMMON: Final[dict[str, Any]] = {
     "upstream__breaker_failures": 1_000_000,
     "budget__per_minute": 0,
     "budget__per_hour": 0,
     "budget__reserved_per_minute": 1_000_000,
     "reconcile__interval_s": 0.1,
+    "reconcile__settle_after_s": 0.5,
 }
 
 
@@ -64,10 +65,11 @@ class Scene(msgspec.Struct, kw_only=True):
         self.calls_before = len(self.sandbox.calls)
 
     def end(self) -> None:
-        """Everything heals, and the promise has held."""
+        """Everything heals, every order is found out about, and the promise has held."""
         self.sandbox.clear_faults()
         self.front.heal()
         ledger = Path(self.stack.folder / "var/ordergate.db")
+        wait_until(lambda: not promise.nothing_unsettled(rows_of(ledger)), "an end of every doubt")
         assert not promise.broken(records_of(told=self.heard, sandbox=self.sandbox, ledger=ledger))
         said = [line for line in self.stack.process.log if line["event"] in ("defect", "text")]
         assert not said, said
@@ -184,6 +186,22 @@ class Scene(msgspec.Struct, kw_only=True):
             assert answer.content in listed.content, "the order as OfferGrid lists it"
         assert first.content == second.content
         assert len(self.posts) == posts, "doubt is never sent again"
+
+    def is_not_placed_in_the_end(self, want: Want, order_id: str) -> None:
+        """Found out by looking: OfferGrid does not have it; and only then is the same want sent again, and placed."""
+        sent = len(self.posts)
+        self.becomes("not_placed", order_id)
+        assert not [order for order in self.taken if order.data["notes"] == want.mark]
+        assert len(self.posts) == sent, "doubt is never sent again"
+        self.is_tried_again(want, order_id)
+        assert len(self.posts) == sent + 1
+
+    @contextmanager
+    def nothing_is_found_out(self) -> Iterator[None]:
+        """Inside the block every listing fails."""
+        self.sandbox.set_fault("status", code=500, count=0, match={"method": "GET"})
+        yield
+        self.sandbox.clear_faults()
 
     def works_again(self) -> None:
         """An order of its own is placed as if nothing had been."""

@@ -1,0 +1,118 @@
+"""Reconciling and resolving by hand, beside whatever serves."""
+
+import asyncio
+import getpass
+import io
+from contextlib import suppress
+
+import msgspec
+
+from gateway import __version__
+from gateway.broker.directory import Directory
+from gateway.clock import SystemClock
+from gateway.core.absence import Terms
+from gateway.errors import LedgerStale, Refused, UpstreamOrderTaken
+from gateway.flow.intake import Intake
+from gateway.flow.reconcile import Pass, Reconciler
+from gateway.ledger.interface import Resolution, StoredOrder
+from gateway.ledger.ledger_time import LedgerTime
+from gateway.ledger.sqlite import SqliteLedger, SqliteReader
+from gateway.ledger.sqlite_engine import close, connect, transaction
+from gateway.ledger.sqlite_reconcile import resolve
+from gateway.settings import Settings
+from gateway.telemetry.logs import make_log
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.operations import SPEC_DIGEST
+from gateway.wiring.storage import open_storage
+from gateway.wiring.upstream import open_upstream
+
+_POLL_S = 0.1
+
+
+class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
+    """What a look at every team came to, and after the stay how many orders were still unknown."""
+
+    looked: Pass
+    still_unknown: int
+
+
+async def reconcile(settings: Settings, *, stay: bool) -> Reconciled:
+    """One look at every team's listing. With `stay`, goes on until absence could be proven of what is unknown now.
+
+    Takes over what processes that are gone left in hand. Refused while the ledger is in quarantine.
+    """
+    clock = SystemClock()
+    terms = settings.reconcile
+    log = make_log(level="error", style="json", clock=clock, stream=io.StringIO())
+    metrics = Metrics(version=__version__, spec_digest=SPEC_DIGEST)
+    with open_storage(settings, clock) as storage:
+        ledger = SqliteLedger(storage.path, storage.vault, clock, lambda *_: None)
+        try:
+            if await ledger.in_quarantine():
+                raise Refused("the ledger was restored and knows too little: `ordergate db rejoin` comes first")
+            await ledger.recover()
+            async with open_upstream(settings, clock) as upstream:
+                reconciler = Reconciler(
+                    ledger=ledger,
+                    ledger_id=storage.ledger_id,
+                    upstream=upstream,
+                    keys=Directory(await ledger.directory_rows(), storage.vault, clock),
+                    intake=Intake(),
+                    clock=clock,
+                    metrics=metrics,
+                    log=log,
+                    terms=Terms(
+                        mode=terms.absence, settle_after_s=terms.settle_after_s, interval_s=terms.interval_s
+                    ),
+                    watch_s=terms.watch_s,
+                    per_minute=settings.budget.reserved_per_minute,
+                )
+                looked = await reconciler.once()
+                if stay and looked.unknown_after:
+                    await _stay(reconciler, ledger, terms.settle_after_s + 4 * terms.interval_s)
+            return Reconciled(looked=looked, still_unknown=(await ledger.unsettled())["unknown"])
+        finally:
+            await ledger.close()
+
+
+async def _stay(reconciler: Reconciler, ledger: SqliteLedger, within_s: float) -> None:
+    """Looks on where nobody else does, until nothing is unknown or no proof can be expected any more."""
+    looking = asyncio.create_task(reconciler.run())
+    try:
+        async with asyncio.timeout(within_s):
+            while (await ledger.unsettled())["unknown"]:  # noqa: ASYNC110 - it stands in a file
+                await asyncio.sleep(_POLL_S)
+    except TimeoutError:
+        pass
+    finally:
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+
+def resolve_by_hand(settings: Settings, order_id: str, placed_as: str | None, reason: str) -> StoredOrder:
+    """An operator's word on an unknown order, with its audit row. Refused where it is not unknown."""
+    clock = SystemClock()
+    with open_storage(settings, clock) as storage:
+        reader = SqliteReader(storage.path, storage.vault)
+        connection = connect(storage.path)
+        try:
+            if reader.find(order_id, tenant_id=None) is None:
+                raise Refused(f"there is no order {order_id!r}")
+            word = Resolution(
+                order_id=order_id, placed_as=placed_as, reason=reason, who=getpass.getuser(), at_ms=clock.wall_ms()
+            )
+            with transaction(connection):
+                tick = LedgerTime(connection, clock).tick()
+                watch_ms = round(settings.reconcile.watch_s * 1000)
+                resolve(connection, storage.vault, word, tick=tick, watch_ms=watch_ms)
+            after = reader.find(order_id, tenant_id=None)
+        except LedgerStale as fault:
+            raise Refused(f"order {order_id} is not unknown: only such a one is resolved by hand") from fault
+        except UpstreamOrderTaken as fault:
+            raise Refused(f"another order of the team is {placed_as} at OfferGrid already") from fault
+        finally:
+            close(connection)
+            reader.close()
+    assert after is not None, "it was there, and is not reaped while it was unknown"
+    return after
