@@ -37,7 +37,7 @@ HEALING: Final[Mapping[str, Any]] = {
     "reconcile__settle_after_s": 0.2,
     "budget__reserved_per_minute": 100_000,
 }
-DECIDES_ABSENCE: Final = False
+DECIDES_ABSENCE: Final = True
 """Whether the program proves by itself that OfferGrid does not have an order. Until it does, such an order stays
 `unknown`, and that is where healing ends."""
 

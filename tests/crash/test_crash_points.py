@@ -178,6 +178,22 @@ STORIES: Final[dict[str, Story]] = {
     "recovering, and finding it": Story(
         before=killed_with_it_in_flight, act=ask_once_it_is_settled, from_start=True, settings=SLOWLY
     ),
+    "recovering, and proving its absence": Story(
+        before=killed_before_the_first_byte, act=ask_once_it_is_settled, from_start=True, settings=SLOWLY
+    ),
+    "finding it late": Story(
+        before=arrived_late,
+        act=ask_once_it_is_placed,
+        from_start=True,
+        settings=HEALING,
+    ),
+    "finding a second one": Story(
+        before=arrived_late_beside_a_second_one,
+        act=ask_once_it_is_counted,
+        also=counted_once,
+        from_start=True,
+        settings=HEALING,
+    ),
 }
 
 
