@@ -5,7 +5,7 @@ from typing import Final
 from gateway.clock import Clock, new_uuid7, rfc3339
 from gateway.core.enrich import enriched
 from gateway.flow.ports import Marks, OrderRequest
-from gateway.ledger.interface import NewOrder
+from gateway.ledger.interface import Claimed, NewOrder
 
 
 class Describer:
@@ -42,12 +42,12 @@ class Describer:
             created_ms=request.received_ms,
         )
 
-    def body(self, request: OrderRequest, order: NewOrder, order_id: str) -> bytes:
-        """The tenant's body with metadata. `order_id` is the ledger's: that of an earlier try where there was one."""
+    def body(self, request: OrderRequest, order: NewOrder, claim: Claimed) -> bytes:
+        """The tenant's body with metadata. Id and key are the ledger's: those of an earlier try where there was one."""
         tenant = request.tenant
-        claim_key = "" if order.key_digest is None else order.key_digest.hex()
+        claim_key = "" if claim.key_digest is None else claim.key_digest.hex()
         own = {
-            "gatewayOrderId": order_id,
+            "gatewayOrderId": claim.order_id,
             "gatewayTenant": tenant.name,
             "gatewayRequestId": request.request_id,
             "gatewayReceivedAt": rfc3339(request.received_ms),

@@ -220,7 +220,7 @@ class OrderFlow:
     async def _send(self, hand: InHand, order: NewOrder) -> Answer:
         """Stages 4 to 8. The row says `in_flight`; nothing asynchronous stands between it and the first byte."""
         try:
-            body = self._describer.body(hand.request, order, hand.claim.order_id)
+            body = self._describer.body(hand.request, order, hand.claim)
             evidence = await self._sender.send_until_known(hand, body)
             return await self._settle(hand, evidence, classify(evidence))
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the order's outcome untold

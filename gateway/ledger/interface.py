@@ -103,12 +103,13 @@ class StoredOrder(msgspec.Struct, frozen=True, kw_only=True):
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """The order is this caller's to send, under this id. `version` is what its next change must name.
 
-    `by_body`: it was found by its body, and is tried again.
+    `by_body`: it was found by its body, and is tried again. `key_digest` is the row's, by whichever it was found.
     """
 
     order_id: str
     version: int
     by_body: bool = False
+    key_digest: bytes | None = None
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):

@@ -192,13 +192,14 @@ class OrderWrites:
             "fingerprint": order.fingerprint, "key_digest": order.key_digest, "sealed_key": sealed_key,
             "created_ms": order.created_ms, "tick": self._tick(), "owner": self._epoch,
         })  # fmt: skip
-        return Claimed(order_id=order.order_id, version=1)
+        return Claimed(order_id=order.order_id, version=1, key_digest=order.key_digest)
 
     def _claim_again(
         self, connection: apsw.Connection, order: NewOrder, attempt: AttemptStart | None, row: OrderRow
     ) -> Claimed:
         outcome = "queued" if attempt is None else "in_flight"
-        found = Claimed(order_id=row.order_id, version=row.version, by_body=order.key_digest is None)
+        by_body = order.key_digest is None
+        found = Claimed(order_id=row.order_id, version=row.version, by_body=by_body, key_digest=row.key_digest)
         self._move(connection, _CLAIM_AGAIN, found, {"outcome": outcome})
         return _later(found)
 

@@ -54,7 +54,6 @@ INSERT INTO strays (team_id, upstream_order_id, order_id, kind, seen_ms) VALUES 
 ON CONFLICT DO NOTHING
 """
 
-_LONG_AGO: Final = -(2**60)
 """A tick before which every key has expired."""
 
 _DIRECTORY_MOVED: Final = "UPDATE meta SET value = value + 1 WHERE name = 'directory_version'"
@@ -178,13 +177,13 @@ class _Enters:
 
     def _values(self, order: Reentry) -> dict[str, Any]:
         sealed = self._seals.seal(order.text, table="orders", row=order.order_id, column="response")
-        # Repeats that came while nobody could answer are still under way: what is entered settled just now.
-        settled_tick = _LONG_AGO if self._is_forgotten(order) else self._now.tick
+        # Repeats that came while nobody could answer are still under way, and how long ago an order settled only a wall
+        # clock says, which may have stood anywhere: what is entered settled just now.
         return {
             "order_id": order.order_id, "tenant": order.tenant, "fingerprint": order.fingerprint,
             "received_ms": order.received_ms, "upstream_order_id": order.upstream_order_id,
             "upstream_status": order.upstream_status, "sealed_response": sealed, "now_ms": self._now.wall_ms,
-            "now_tick": self._now.tick, "settled_tick": settled_tick,
+            "now_tick": self._now.tick, "settled_tick": self._now.tick,
         }  # fmt: skip
 
     def _is_forgotten(self, order: Reentry) -> bool:

@@ -13,14 +13,14 @@ TABLE: Final = "orders"
 
 _COLUMNS: Final = """seq, order_id, tenant, outcome, cause, http_status, upstream_order_id, upstream_status,
   sealed_idempotency_key, created_ms, settled_ms, sealed_response, sealed_answer, fingerprint, version,
-  settled_tick, watch_until_tick"""
+  settled_tick, watch_until_tick, key_digest"""
 
 _BY_KEY: Final = f"SELECT {_COLUMNS} FROM orders WHERE tenant_id = :tenant_id AND key_digest = :key_digest"  # noqa: S608 - constants only
 _BY_BODY: Final = f"""
 SELECT {_COLUMNS} FROM orders
 WHERE tenant_id = :tenant_id AND fingerprint = :fingerprint
   AND (settled_tick IS NULL OR settled_tick > :settled_after_tick)
-ORDER BY settled_tick IS NOT NULL, seq DESC LIMIT 1
+ORDER BY settled_tick IS NOT NULL, outcome = 'not_placed', seq DESC LIMIT 1
 """  # noqa: S608 - constants only
 _BY_ID: Final = f"SELECT {_COLUMNS} FROM orders WHERE order_id = :order_id AND :tenant_id IN (tenant_id, 0)"  # noqa: S608 - constants only
 _NEWEST: Final = "ORDER BY seq DESC LIMIT :limit"
@@ -55,6 +55,7 @@ class OrderRow:
         self.version: int = row[14]
         self._settled_tick: int | None = row[15]
         self._watch_until_tick: int | None = row[16]
+        self.key_digest: bytes | None = row[17]
 
     def expired(self, *, ttl_ms: int, tick: int) -> bool:
         """Whether its key names it no more: it settled so long ago, and nobody watches for it."""
@@ -92,7 +93,9 @@ def named_by_key(connection: apsw.Connection, order: NewOrder) -> OrderRow | Non
 
 
 def named_by_body(connection: apsw.Connection, order: NewOrder, tick: int) -> OrderRow | None:
-    """The row that the order's body names: an unsettled one first, then the newest that settled in the window."""
+    """The row that the order's body names: an unsettled one first; of those that settled in the window first what is
+    placed or rejected, then the newest.
+    """
     values = {
         "tenant_id": order.tenant_id,
         "fingerprint": order.fingerprint,

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec import structs
+from msgspec import structs
 
 from gateway.core.lifecycle import OUTCOMES, Outcome, may_follow
 from gateway.errors import LedgerError, LedgerStale
@@ -79,7 +80,7 @@ def test_a_known_key_is_answered_with_its_order(tmp_path: Path, outcome: Outcome
             await ledger.settle(first, ENDED, end(outcome, response=b"response", answer=b"answer"))
             again = await ledger.claim(new_order("k", body=body), AttemptStart(key_id="key-2", started_ms=3_000))
             if outcome == "not_placed" and body == b"fingerprint":
-                assert again == Claimed(order_id=first.order_id, version=first.version + 2)
+                assert again == structs.replace(first, version=first.version + 2)
                 stored = await ledger.find(first.order_id, tenant_id=1)
                 assert stored is not None
                 assert (stored.outcome, stored.response, stored.answer, stored.settled_ms) == (
@@ -243,5 +244,34 @@ def test_pages_go_from_new_to_old_and_keep_to_the_filter(tmp_path: Path) -> None
             mine = await ledger.page(OrderFilter(tenant_id=1, outcome="placed"))
             assert [order.upstream_order_id for order in mine] == ["up-6", "up-0"]
             assert {order.tenant for order in await ledger.page(OrderFilter(tenant="tenant-2"))} == {"tenant-2"}
+
+    asyncio.run(play())
+
+
+def test_a_body_names_what_is_placed_before_what_is_not(tmp_path: Path) -> None:
+    """A later try of the same body under a key of its own, which came to nothing, hides no order that is there."""
+
+    async def play() -> None:
+        async with a_ledger(tmp_path / "o.db") as ledger:
+            by_body = new_order(None, body=b"same", window_ms=300_000)
+            there = await claimed(ledger, by_body)
+            await ledger.settle(there, ENDED, end("placed", "up-1"))
+            tried = await claimed(ledger, new_order("k2", body=b"same"))
+            await ledger.settle(tried, ENDED, end("not_placed"))
+            again = await ledger.claim(new_order(None, body=b"same", window_ms=300_000), START)
+            assert isinstance(again, Known)
+            assert again.order.order_id == there.order_id
+
+    asyncio.run(play())
+
+
+def test_what_is_tried_again_by_its_body_keeps_its_key(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with a_ledger(tmp_path / "o.db") as ledger:
+            keyed = new_order("k", body=b"same")
+            await ledger.settle(await claimed(ledger, keyed), ENDED, end("not_placed"))
+            again = await claimed(ledger, new_order(None, body=b"same", window_ms=300_000))
+            assert again.by_body
+            assert again.key_digest == keyed.key_digest
 
     asyncio.run(play())
