@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec import structs
-from msgspec import structs
 
 from gateway.core.lifecycle import OUTCOMES, Outcome, may_follow
 from gateway.errors import LedgerError, LedgerStale
