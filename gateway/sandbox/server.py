@@ -77,6 +77,11 @@ class Sandbox:
         """As `GET /sandbox/faults`."""
         return self._running().faults.remaining()
 
+    @property
+    def still_to_come(self) -> int:
+        """How many late placements and late bytes are waiting for their time."""
+        return len(self._running().timers)
+
     def reset(self) -> None:
         """As `DELETE /sandbox/orders`: forgets orders, calls, limits and raw logs, and late placements to come."""
         self._running().cancel_timers()

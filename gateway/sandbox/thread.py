@@ -63,6 +63,10 @@ class SandboxThread:
         self.call(lambda sandbox: sandbox.reset())
 
     @property
+    def still_to_come(self) -> int:
+        return self.call(lambda sandbox: sandbox.still_to_come)
+
+    @property
     def orders(self) -> list[Order]:
         return self.call(lambda sandbox: sandbox.orders)
 

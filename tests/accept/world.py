@@ -51,7 +51,8 @@ class World(msgspec.Struct, kw_only=True):
     calls_before: int = 0
 
     def begin(self) -> None:
-        """From here on `answers`, `placed` and `calls` are this test's."""
+        """From here on `answers`, `placed` and `calls` are this test's: the last one's late orders have come."""
+        wait_until(lambda: self.sandbox.still_to_come == 0, "what the sandbox does later")
         self.answers.clear()
         self.orders_before = len(self.sandbox.orders)
         self.calls_before = len(self.sandbox.calls)
