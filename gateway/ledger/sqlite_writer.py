@@ -5,8 +5,9 @@ under load each order pays for less of an fsync, and nobody waits for a timer.
 """
 
 import asyncio
-import queue
+import itertools
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -29,23 +30,15 @@ T = TypeVar("T")
 
 
 class _Job:
-    """One write on its way: what to do, who waits for it, and what came of it.
+    """One write on its way: what to do, who waits for it, and what came of it."""
 
-    Either the writer takes it, and then it has a fate, or whoever waits takes it back, and then it never happened.
-    """
-
-    __slots__ = ("_taken", "fault", "future", "result", "work")
+    __slots__ = ("fault", "future", "result", "work")
 
     def __init__(self, work: Callable[[apsw.Connection], Any], future: "asyncio.Future[Any]") -> None:
         self.work = work
         self.future = future
         self.result: Any = None
         self.fault: Exception | None = None
-        self._taken = threading.Lock()
-
-    def take(self) -> bool:
-        """Whether it is the caller's: the first one's, of any thread."""
-        return self._taken.acquire(blocking=False)
 
     def run(self, connection: apsw.Connection) -> None:
         """In a savepoint of its own, so that one job's refusal does not undo its neighbours."""
@@ -74,6 +67,60 @@ class _Job:
             self.future.set_exception(self.fault)
 
 
+class _Queue:
+    """The jobs that nobody has taken yet, shared by the event loop and the writer's thread.
+
+    Either the writer takes a job, and then it has a fate, or whoever waits takes it back, and then it never happened.
+    It stands here no longer than that: behind a disk that hangs nothing gathers but what is still waited for.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[_Job] = deque()
+        self._ended = False
+        self._changed = threading.Condition(threading.Lock())
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def put(self, job: _Job) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def end(self) -> None:
+        """What waits is still to be taken; nothing comes after it."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def take_back(self, job: _Job) -> bool:
+        """Whether nobody had taken it."""
+        with self._changed:
+            try:
+                self._jobs.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def take(self, most: int) -> list[_Job]:
+        """What waits now, in its order; one job at least, unless the queue has ended."""
+        with self._changed:
+            while not self._jobs and not self._ended:
+                self._changed.wait()
+            return self._pop(most)
+
+    def take_all(self) -> list[_Job]:
+        with self._changed:
+            return self._pop(len(self._jobs))
+
+    def _pop(self, most: int) -> list[_Job]:
+        """First the list, which takes memory: a job that is in neither would be waited for without end."""
+        jobs = list(itertools.islice(self._jobs, most))
+        for _ in jobs:
+            self._jobs.popleft()
+        return jobs
+
+
 class Writer:
     """Runs writes on one connection in the order they came, each group durable before anyone is told.
 
@@ -91,7 +138,7 @@ class Writer:
         self._connection = connection
         self._clock = clock
         self._on_commit = on_commit
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs = _Queue()
         self._waiting = 0
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -124,7 +171,7 @@ class Writer:
     async def close(self) -> None:
         """Waits for the writes that were accepted, then closes the connection. A disk that hangs is not waited for."""
         self._closed = True
-        self._jobs.put(None)
+        self._jobs.end()
         await asyncio.to_thread(self._thread.join, CLOSE_WITHIN_S)
         if self._thread.is_alive():
             self.broken.set()
@@ -135,21 +182,21 @@ class Writer:
         self._refuse_the_rest()
 
     def _take_back(self, job: _Job) -> None:
-        if job.take():
+        if self._jobs.take_back(job):
             self._waiting -= 1
             job.fault = LedgerOverloaded("the disk is slow: the write was not begun in time")
             job.deliver()
 
     def _serve(self) -> None:
         fault: LedgerError | None = None
-        group: list[_Job] | None = []
+        group: list[_Job] = []
         try:
-            while not isinstance(fault, LedgerUndecided) and (group := self._gather()) is not None:
+            while not isinstance(fault, LedgerUndecided) and (group := self._jobs.take(MAX_GROUP)):
                 began = self._clock.monotonic()
                 fault = self._commit(group)
                 self._loop.call_soon_threadsafe(self._deliver, group, self._clock.monotonic() - began, fault)
         except BaseException:  # noqa: BLE001 - a thread that dies unseen would leave every later order waiting
-            self._loop.call_soon_threadsafe(self._abandon, group or [])
+            self._loop.call_soon_threadsafe(self._abandon, group)
         close(self._connection)
 
     def _abandon(self, group: list[_Job]) -> None:
@@ -159,27 +206,6 @@ class Writer:
             job.fault = LedgerUndecided("the writer died")
             job.deliver()
         self._refuse_the_rest()
-
-    def _gather(self) -> list[_Job] | None:
-        """What waits now, one job at least; None when the writer is to stop."""
-        group: list[_Job] = []
-        while not group:
-            job = self._jobs.get()
-            if job is None:
-                return None
-            if job.take():
-                group.append(job)
-        while len(group) < MAX_GROUP:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)  # this group first, then stop
-                break
-            if job.take():
-                group.append(job)
-        return group
 
     def _commit(self, group: list[_Job]) -> LedgerError | None:
         try:
@@ -212,12 +238,7 @@ class Writer:
 
     def _refuse_the_rest(self) -> None:
         """Jobs that were queued behind the broken group: nothing of them was written."""
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                return
-            if job is not None and job.take():
-                self._waiting -= 1
-                job.fault = LedgerClosed("not written: the ledger broke before")
-                job.deliver()
+        for job in self._jobs.take_all():
+            self._waiting -= 1
+            job.fault = LedgerClosed("not written: the ledger broke before")
+            job.deliver()

@@ -200,6 +200,32 @@ def test_a_write_that_nobody_has_begun_in_time_is_taken_back(tmp_path: Path) -> 
     asyncio.run(play())
 
 
+def test_what_is_taken_back_leaves_nothing_behind_while_the_disk_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "MAX_WAITING", 20)
+
+    def work(_connection: apsw.Connection) -> None:
+        return None
+
+    async def play() -> None:
+        async with a_ledger(tmp_path / "o.db") as ledger:
+            writer = ledger._writer
+            async with Held(ledger):
+                patient = asyncio.ensure_future(writer.run(work))
+                for _ in range(5):
+                    late = (writer.run(work, within_s=0.001) for _ in range(18))
+                    found = await asyncio.gather(*late, return_exceptions=True)
+                    assert {type(fault) for fault in found} == {LedgerOverloaded}
+                    assert (len(writer._jobs), writer._waiting) == (1, 2), (
+                        "the patient one, and what holds the writer"
+                    )
+            await patient
+            assert (len(writer._jobs), writer._waiting) == (0, 0)
+
+    asyncio.run(play())
+
+
 def test_a_write_that_was_begun_is_waited_for(tmp_path: Path) -> None:
     begun = threading.Event()
 

@@ -52,8 +52,8 @@ DEFECTS: Final = (
     Defect(
         name="Writes that were queued behind a failed fsync are written.",
         file=_WRITER,
-        text="while not isinstance(fault, LedgerUndecided) and (group := self._gather()) is not None:",
-        by="while (group := self._gather()) is not None:",
+        text="while not isinstance(fault, LedgerUndecided) and (group := self._jobs.take(MAX_GROUP)):",
+        by="while group := self._jobs.take(MAX_GROUP):",
         test=f"{_DISK}::test_a_writer_that_was_not_sure_of_a_commit_makes_no_other",
     ),
     Defect(
