@@ -38,10 +38,15 @@ class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """A caller. `defaults` and `enforced` map metadata member names to JSON texts."""
+    """A caller. `defaults` and `enforced` map metadata member names to JSON texts.
+
+    `scope`: what its keys and bodies are digested with. It is the name, so that a ledger which has lost the tenant can
+    know its orders again; the id where the tenant is older than this rule. No name looks like an id.
+    """
 
     tenant_id: int
     name: str
+    scope: str
     team_id: int
     team: str
     state: TenantState

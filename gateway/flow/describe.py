@@ -26,7 +26,7 @@ class Describer:
 
     def order(self, request: OrderRequest) -> NewOrder:
         tenant = request.tenant
-        scope = b"%d:" % tenant.tenant_id
+        scope = tenant.scope.encode() + b":"  # not the id: a restored ledger may have lost it
         window_s = self._implicit_window_s if tenant.implicit_window_s is None else tenant.implicit_window_s
         key = request.idempotency_key
         return NewOrder(

@@ -20,8 +20,9 @@ SELECT key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms, ver
 ORDER BY created_ms, key_id
 """
 _TENANTS: Final = """
-SELECT tenant_id, tenants.name AS name, team_id, teams.name AS team, state, require_idempotency_key,
-       guaranteed_per_minute, implicit_window_s, defaults, enforced, tenants.created_ms AS created_ms
+SELECT tenant_id, tenants.name AS name, coalesce(scope, tenants.name) AS scope, team_id, teams.name AS team, state,
+       require_idempotency_key, guaranteed_per_minute, implicit_window_s, defaults, enforced,
+       tenants.created_ms AS created_ms
 FROM tenants JOIN teams USING (team_id) ORDER BY tenants.name
 """
 _TOKENS: Final = """

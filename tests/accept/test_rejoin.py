@@ -439,28 +439,42 @@ def test_rejoining_again_and_without_need_does_nothing(stack: Stack, sandbox: Sa
     assert "nothing to do" in program(stack).within("db", "rejoin").out
 
 
-def test_orders_of_a_tenant_made_after_the_backup_are_kept_for_it(stack: Stack, sandbox: SandboxThread) -> None:
+@pytest.mark.parametrize("made_again", ["by the rejoin", "by hand"])
+def test_orders_of_a_tenant_made_after_the_backup_are_kept_for_it(
+    stack: Stack, sandbox: SandboxThread, made_again: str
+) -> None:
     file = back_up(stack)
+    for name in ("idle", "idle-too"):  # so that the tenant which is made again does not get the id that it had
+        stack.new_tenant(name)
     token = stack.new_tenant("late")
-    headers = {"authorization": f"Bearer {token}", "idempotency-key": "k"}
+    headers = {"authorization": f"Bearer {token}"}
 
-    def order() -> httpx.Response:
+    def order(key: str | None = "k") -> httpx.Response:
+        keyed = {} if key is None else {"idempotency-key": key}
+        body = an_order(notes="with a key" if key else "by its body")
         return httpx.post(
-            stack.tenant_url + "/orders", json=an_order(), headers=headers, trust_env=False, timeout=30
+            stack.tenant_url + "/orders", json=body, headers={**headers, **keyed}, trust_env=False, timeout=30
         )
 
     wait_until(lambda: order().status_code == 201, "the new tenant's order")
+    assert order(None).status_code == 201
     stack.process.kill()
     restore(stack, file)
+    by_hand = made_again == "by hand"
+    if by_hand:
+        program(stack)("tenant", "add", "late", "--team", "team")
     done = rejoin(stack)
-    assert done["tenantsMade"] == ["late"]
+    assert done["tenantsMade"] == ([] if by_hand else ["late"])
     stack.start()
     assert order().status_code == 401, "its token is gone with the rest"
-    assert program(stack)("tenant", "show", "late", "--json").value["state"] == "suspended"
+    state = program(stack)("tenant", "show", "late", "--json").value["state"]
+    assert state == ("active" if by_hand else "suspended")
     program(stack)("tenant", "resume", "late")
     headers["authorization"] = f"Bearer {program(stack)('token', 'issue', 'late', '--json').value['token']}"
     wait_until(lambda: order().status_code == 201, "known again")
-    assert len(sandbox.orders) == 1
+    assert order("k").headers["idempotent-replayed"] == "true"
+    assert order(None).headers["ordergate-matched-by"] == "body"
+    assert len(sandbox.orders) == 2
 
 
 def test_a_restore_is_refused_while_a_gateway_lives(stack: Stack) -> None:

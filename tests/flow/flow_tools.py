@@ -35,7 +35,8 @@ CLOCK = SystemClock()
 VAULT = Vault(MasterKey(bytes(range(32))), CLOCK)
 KEY = LentKey(key_id="key-1", secret=Secret("canary-upstream-key"))
 TENANT = Tenant(
-    tenant_id=7, name="shop", team_id=3, team="team", state="active", require_idempotency_key=False,
+    tenant_id=7, name="shop", scope="shop", team_id=3, team="team", state="active",
+    require_idempotency_key=False,
     guaranteed_per_minute=None, implicit_window_s=None, defaults={"channel": '"web"'}, enforced={"test": "true"},
     created_ms=0,
 )  # fmt: skip

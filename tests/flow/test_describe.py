@@ -24,9 +24,15 @@ def test_digests_are_the_tenants_own() -> None:
     """They stand in OfferGrid's listing: nobody learns from it that two tenants sent the same."""
     own = _digests(REQUEST)
     assert own == _digests(structs.replace(REQUEST, request_id="r-2", received_ms=5))
-    for tenant_id in (8, 77):
-        other = _digests(structs.replace(REQUEST, tenant=structs.replace(TENANT, tenant_id=tenant_id)))
+    for scope in ("shop-2", "sho", "7"):
+        other = _digests(structs.replace(REQUEST, tenant=structs.replace(TENANT, scope=scope)))
         assert not set(own) & set(other)
+
+
+def test_digests_rest_on_nothing_that_a_restored_ledger_cannot_know() -> None:
+    """A tenant that was made again has its name, and another id, team and rules."""
+    again = structs.replace(TENANT, tenant_id=8, team_id=9, defaults={}, enforced={}, created_ms=5)
+    assert _digests(REQUEST) == _digests(structs.replace(REQUEST, tenant=again))
 
 
 def test_a_key_and_a_body_of_the_same_bytes_have_different_digests() -> None:

@@ -34,6 +34,27 @@ def test_a_new_ledger_is_made_and_opened_again(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_tenants_that_were_there_before_keep_the_digests_of_their_keys(tmp_path: Path) -> None:
+    """Theirs were made with their id, and stand in rows and at OfferGrid; whoever comes later is known by its name."""
+    path = tmp_path / "o.db"
+    for script in _scripts()[:2]:
+        alter(path, script)
+    alter(path, f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
+    add = """INSERT INTO tenants (tenant_id, name, team_id, state, require_idempotency_key, defaults, enforced,
+                                  created_ms)
+             VALUES (?, ?, 1, 'active', 0, '{}', '{}', 1)"""
+    alter(path, "INSERT INTO teams (name, created_ms) VALUES ('team', 1)")
+    alter(path, add, 7, "old")
+    connect(path).close()
+    alter(path, add, 8, "young")
+    connection = connect(path)
+    assert {tenant.name: tenant.scope for tenant in SqliteDirectory(connection).rows().tenants} == {
+        "old": "7",
+        "young": "young",
+    }
+    connection.close()
+
+
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
     connect(path).close()

@@ -189,7 +189,7 @@ handed to whoever waits for this job
     Defect(
         name="Two tenants' keys and bodies have the same digests.",
         file="gateway/flow/describe.py",
-        text='scope = b"%d:" % tenant.tenant_id',
+        text='scope = tenant.scope.encode() + b":"',
         by='scope = b""',
         test="tests/flow/test_describe.py::test_digests_are_the_tenants_own",
     ),

@@ -39,7 +39,7 @@ def _value(metrics: Metrics, name: str, **labels: str) -> float:
 
 def _tenant(at: int, *, team: str | None = None) -> Tenant:
     return Tenant(
-        tenant_id=at, name=f"tenant-{at}", team_id=at, team=team or f"team-{at}", state="active",
+        tenant_id=at, name=f"tenant-{at}", scope=f"tenant-{at}", team_id=at, team=team or f"team-{at}", state="active",
         require_idempotency_key=False, guaranteed_per_minute=None, implicit_window_s=None, defaults={}, enforced={},
         created_ms=0,
     )  # fmt: skip
