@@ -41,6 +41,10 @@ Ending = Literal[Cause, Withdrawal, "gone", "absent", "late", "resolved"]
 """
 
 
+MAX_STATUS_CHARS: Final = 64
+"""OfferGrid's longest order status has 21. What is longer is none, and would lie in the ledger unsealed."""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt's evidence says of the order. `upstream_order_id` is set exactly where it is placed."""
 
@@ -49,35 +53,59 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     upstream_order_id: str | None = None
 
 
-def classify(evidence: Evidence) -> Verdict:
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt's evidence and all that is made of it: a body of a megabyte takes long to read, and is read once.
+
+    `is_json`: the answer's body is JSON. `status`: OfferGrid's word for the order's state, where there is a usable one.
+    """
+
+    evidence: Evidence
+    verdict: Verdict
+    is_json: bool = False
+    status: str | None = None
+
+
+def judged(evidence: Evidence) -> Judged:
     """The verdict on one attempt. Total: every evidence has exactly one."""
     match evidence:
         case NotSent():
-            return Verdict(outcome="not_placed", cause="unreachable")
+            return Judged(evidence=evidence, verdict=Verdict(outcome="not_placed", cause="unreachable"))
         case Sent(reason=reason):
-            return Verdict(outcome="unknown", cause=reason)
+            return Judged(evidence=evidence, verdict=Verdict(outcome="unknown", cause=reason))
         case Answered():
-            return _classify_answer(evidence)
+            value = parsed(evidence.body)
+            return Judged(
+                evidence=evidence,
+                verdict=_classify_answer(evidence, value),
+                is_json=value is not UNREADABLE,
+                status=_order_status(value),
+            )
         case _:
             assert_never(evidence)
 
 
-def _classify_answer(answer: Answered) -> Verdict:
-    """By status first; the body is only looked at where its status makes it matter."""
+def classify(evidence: Evidence) -> Verdict:
+    """The verdict alone."""
+    return judged(evidence).verdict
+
+
+def _classify_answer(answer: Answered, value: Any) -> Verdict:
+    """By status first; the body, read as `value`, is only looked at where its status makes it matter."""
+    empty_or_json = value is not UNREADABLE or not answer.body.strip()
     match answer.status:
         case status if 200 <= status < 300:
-            order_id = _order_id(answer.body)
+            order_id = _order_id(value)
             if order_id is not None:
                 return Verdict(outcome="placed", cause="placed", upstream_order_id=order_id)
-        case 401 if _empty_or_json(answer.body):
+        case 401 if empty_or_json:
             return Verdict(outcome="not_placed", cause="key_refused")
-        case 403 if _empty_or_json(answer.body):
+        case 403 if empty_or_json:
             return Verdict(outcome="not_placed", cause="key_forbidden")
-        case 429 if _empty_or_json(answer.body):
+        case 429 if empty_or_json:
             return Verdict(outcome="not_placed", cause="throttled")
         case 401 | 403 | 408 | 429:
             pass
-        case status if 400 <= status < 500 and isinstance(parsed(answer.body), dict):
+        case status if 400 <= status < 500 and isinstance(value, dict):
             return Verdict(outcome="rejected", cause="rejected")
     return Verdict(outcome="unknown", cause="unusable_answer")
 
@@ -99,10 +127,14 @@ def parsed(body: bytes) -> Any:
         return UNREADABLE
 
 
-def _order_id(body: bytes) -> str | None:
-    value = parsed(body)
+def _order_id(value: Any) -> str | None:
     found = value.get("orderId") if isinstance(value, dict) else None
     return found if isinstance(found, str) and found and is_text(found) else None
+
+
+def _order_status(value: Any) -> str | None:
+    found = value.get("status") if isinstance(value, dict) else None
+    return found if isinstance(found, str) and len(found) <= MAX_STATUS_CHARS and is_text(found) else None
 
 
 def is_text(found: str) -> bool:
@@ -112,10 +144,6 @@ def is_text(found: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _empty_or_json(body: bytes) -> bool:
-    return not body.strip() or parsed(body) is not UNREADABLE
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
-from gateway.core.outcome import UNREADABLE, Cause, Ending, Verdict, Withdrawal, is_text, parsed
+from gateway.core.outcome import Cause, Ending, Judged, Verdict, Withdrawal
 from gateway.core.problems import MEDIA_TYPE, AboutOrder, document, upstream_body
 from gateway.core.resend import retry_after_s
 from gateway.errors import (
@@ -36,9 +36,6 @@ RETRY_UNREACHABLE_S: Final = 1
 RETRY_UNKNOWN_S: Final = 5
 RETRY_CREDENTIALS_S: Final = 60
 """A key is mended by people."""
-
-MAX_STATUS_CHARS: Final = 64
-"""OfferGrid's longest order status has 21. What is longer is none, and would lie in the ledger unsealed."""
 
 _DETAILS: Final[Mapping[Cause, str]] = {
     "placed": "",
@@ -77,16 +74,15 @@ class Told(Protocol):
     def answer(self) -> bytes | None: ...
 
 
-def settlement_of(verdict: Verdict, evidence: Evidence, *, order_id: str, request_id: str) -> Settlement:
+def settlement_of(judged: Judged, *, order_id: str, request_id: str) -> Settlement:
     """What is written down of an order that this verdict ends."""
+    verdict, evidence = judged.verdict, judged.evidence
     problem = _problem(verdict, evidence)
-    response, upstream, upstream_status = None, None, None
+    response, upstream = None, None
     if isinstance(evidence, Answered):
-        response, value = evidence.body, parsed(evidence.body)
-        upstream = (evidence.status, upstream_body(response, is_json=value is not UNREADABLE))
-        seen = value.get("status") if isinstance(value, dict) and problem is None else None
-        if isinstance(seen, str) and len(seen) <= MAX_STATUS_CHARS and is_text(seen):
-            upstream_status = seen
+        response = evidence.body
+        if problem is not None:
+            upstream = (evidence.status, upstream_body(response, is_json=judged.is_json))
     about = AboutOrder(
         outcome=verdict.outcome, retryable=verdict.outcome != "rejected", order_id=order_id, upstream=upstream
     )
@@ -95,7 +91,7 @@ def settlement_of(verdict: Verdict, evidence: Evidence, *, order_id: str, reques
         cause=verdict.cause,
         http_status=problem.status if problem else 201,
         upstream_order_id=verdict.upstream_order_id,
-        upstream_status=upstream_status,
+        upstream_status=judged.status if problem is None else None,
         response=response,
         answer=document(problem, request_id=request_id, order=about) if problem else None,
     )

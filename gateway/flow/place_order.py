@@ -26,11 +26,13 @@ Until there is a row, `not_placed` is said only of orders that the ledger does n
 import asyncio
 from typing import Final
 
+from msgspec import structs
+
 from gateway.broker.admission import Admission, Turn
 from gateway.broker.directory import LentKey
 from gateway.clock import Clock
 from gateway.core.evidence import Evidence, NotSent, Sent
-from gateway.core.outcome import Verdict, Withdrawal, classify
+from gateway.core.outcome import Judged, Verdict, Withdrawal
 from gateway.errors import (
     InternalError,
     LedgerError,
@@ -221,8 +223,7 @@ class OrderFlow:
         """Stages 4 to 8. The row says `in_flight`; nothing asynchronous stands between it and the first byte."""
         try:
             body = self._describer.body(hand.request, order, hand.claim)
-            evidence = await self._sender.send_until_known(hand, body)
-            return await self._settle(hand, evidence, classify(evidence))
+            return await self._settle(hand, await self._sender.send_until_known(hand, body))
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the order's outcome untold
             about = {"request_id": hand.request.request_id, "order_id": hand.claim.order_id}
             self._log.exception("defect", where="order", **about)
@@ -231,14 +232,14 @@ class OrderFlow:
     async def _settle_defect(self, hand: InHand) -> Answer:
         """What is certain after a defect is only whether sending had begun.
 
-        The verdicts are written out: `classify` may be what has failed.
+        The verdicts are written out: judging may be what has failed.
         """
         evidence: Evidence = NotSent(reason="defect")
         verdict = Verdict(outcome="not_placed", cause="unreachable")
         if hand.may_be_sent:
             evidence = Sent(reason="broken", detail="defect")
             verdict = Verdict(outcome="unknown", cause="broken")
-        told = await self._settle(hand, evidence, verdict)
+        told = await self._settle(hand, Judged(evidence=evidence, verdict=verdict))
         return refused(
             InternalError("The gateway failed; the outcome says what is known of the order."),
             hand.request,
@@ -247,20 +248,21 @@ class OrderFlow:
             order_id=hand.claim.order_id,
         )
 
-    async def _settle(self, hand: InHand, evidence: Evidence, verdict: Verdict) -> Answer:
+    async def _settle(self, hand: InHand, judged: Judged) -> Answer:
         """The outcome, durable before the tenant hears of it."""
         request, claim = hand.request, hand.claim
         about = {"order_id": claim.order_id, "request_id": request.request_id}
+        placed = judged.verdict.outcome == "placed"
         settlement = await self._settler.settle(
             claim,
-            attempt_end(evidence, self._clock.wall_ms()),
-            settlement_of(verdict, evidence, **about),
-            otherwise=settlement_of(_MISLED, evidence, **about) if verdict.outcome == "placed" else None,
+            attempt_end(judged.evidence, self._clock.wall_ms()),
+            settlement_of(judged, **about),
+            otherwise=settlement_of(structs.replace(judged, verdict=_MISLED), **about) if placed else None,
         )
         if settlement is None:
             problem = OutcomeUnknown("What came of the order could not be written down.")
             return refused(problem, request, RETRY_UNKNOWN_S, outcome="unknown", order_id=claim.order_id)
-        retry_s = retry_s_of(settlement.cause, evidence, wall_ms=self._clock.wall_ms())
+        retry_s = retry_s_of(settlement.cause, judged.evidence, wall_ms=self._clock.wall_ms())
         answer = answer_from(settlement, claim.order_id, retry_s=retry_s)
         return matched_by_body(answer) if claim.by_body else answer
 

@@ -5,6 +5,8 @@ and wakes up sends nothing.
 """
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import msgspec
 
@@ -12,7 +14,7 @@ from gateway.broker.directory import LentKey
 from gateway.clock import Clock
 from gateway.core.breaker import Breaker
 from gateway.core.evidence import Answered, Evidence
-from gateway.core.outcome import classify
+from gateway.core.outcome import Judged, judged
 from gateway.core.resend import pause_before_resend
 from gateway.errors import LedgerError
 from gateway.flow.answer import attempt_end
@@ -21,6 +23,12 @@ from gateway.flow.ports import LendsKeys, OrderRequest, Places
 from gateway.ledger.interface import AttemptStart, Claimed, Ledger
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
+
+LARGE_ANSWER_BYTES: Final = 16_384
+"""What takes longer to read than a turn of the event loop may be."""
+
+READERS: Final = 2
+"""Threads that read large answers: of their own, so that no tenant's large bodies stand before what was paid for."""
 
 
 class InHand(msgspec.Struct, kw_only=True):
@@ -63,6 +71,7 @@ class Sender:
         self._clock = clock
         self._metrics = metrics
         self._timeout_s = timeout_s
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="answer-reader")
 
     def in_hand(
         self, claim: Claimed, request: OrderRequest, key: LentKey, times: OrderTimes, began: float
@@ -71,13 +80,17 @@ class Sender:
         deadline, send_by = began + self._timeout_s, began + self._timeout_s / 2
         return InHand(claim=claim, request=request, key=key, times=times, deadline=deadline, send_by=send_by)
 
-    async def send_until_known(self, hand: InHand, body: bytes) -> Evidence:
-        """The last attempt's evidence. Each attempt but the first, which the intent opened, is written down first."""
+    async def send_until_known(self, hand: InHand, body: bytes) -> Judged:
+        """The last attempt's evidence, judged.
+
+        Each attempt but the first, which the intent opened, is written down first.
+        """
         attempts, tried = 1, {hand.key.key_id}
         hand.may_be_sent = True
         while True:
             evidence = await self._attempt(hand, body)
-            verdict = classify(evidence)
+            found = await self._judged(evidence)
+            verdict = found.verdict
             self._breaker.attempted(evidence, verdict, self._clock.monotonic())
             self._metrics.breaker(self._breaker.state)
             another = None
@@ -94,7 +107,7 @@ class Sender:
                 wall_ms=self._clock.wall_ms(),
             )
             if pause is None:
-                return evidence
+                return found
             await asyncio.sleep(pause)
             hand.times.waited_s += pause
             attempts += 1
@@ -106,8 +119,14 @@ class Sender:
             try:
                 hand.claim = await self._ledger.next_attempt(hand.claim, ended, start)
             except LedgerError:
-                return evidence  # the attempt that is written down stays the last
+                return found  # the attempt that is written down stays the last
             self._metrics.resent(verdict.cause if isinstance(evidence, Answered) else "not_sent")
+
+    async def _judged(self, evidence: Evidence) -> Judged:
+        """A large answer is read beside the event loop."""
+        if not isinstance(evidence, Answered) or len(evidence.body) <= LARGE_ANSWER_BYTES:
+            return judged(evidence)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, judged, evidence)
 
     async def _refuse(self, hand: InHand) -> None:
         """No order is sent with this key any more, by any instance, until an operator has verified it."""

@@ -14,7 +14,7 @@ from gateway.broker.directory import KeyUnreadable
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
 from gateway.errors import IdempotencyKeyReused, LedgerBusy, LedgerError, LedgerOverloaded, LedgerUndecided
-from gateway.flow import describe, place_order, sending, settle
+from gateway.flow import describe, sending, settle
 from gateway.flow.answer import Answer
 from gateway.ledger.interface import OrderFilter
 from tests.flow.flow_tools import (
@@ -296,8 +296,7 @@ def test_hanging_up_changes_nothing_for_an_order_in_flight(tmp_path: Path) -> No
     [
         (describe, "enriched", "not_placed", 0),
         (sending, "pause_before_resend", "unknown", 1),
-        (sending, "classify", "unknown", 1),
-        (place_order, "classify", "unknown", 1),
+        (sending, "judged", "unknown", 1),
     ],
 )
 def test_a_defect_says_what_is_known_and_leaves_nothing_in_flight(

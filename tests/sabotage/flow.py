@@ -22,12 +22,12 @@ DEFECTS: Final = (
         early = Claimed(order_id=order.order_id, version=1)
         hand = self._sender.in_hand(early, request, key, times, began)
         body = self._describer.body(request, order, order.order_id)
-        evidence = await self._sender.send_until_known(hand, body)
+        judged = await self._sender.send_until_known(hand, body)
         claim = await self._claim(order, request, self._attempt_with(key))
         if not isinstance(claim, Claimed):
             return claim
         hand.claim = claim
-        return await self._settle(hand, evidence, classify(evidence))
+        return await self._settle(hand, judged)
 """,
         test=f"{_PLACING}::test_the_claim_is_durable_before_sending_and_the_end_before_telling",
     ),
@@ -69,7 +69,7 @@ DEFECTS: Final = (
     Defect(
         name="A further attempt goes out although it could not be written down.",
         file="gateway/flow/sending.py",
-        text="                return evidence  # the attempt that is written down stays the last\n",
+        text="                return found  # the attempt that is written down stays the last\n",
         by="                pass\n",
         test=f"{_PLACING}::test_a_further_attempt_that_cannot_be_written_down_is_not_sent",
     ),
