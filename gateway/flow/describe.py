@@ -30,6 +30,7 @@ class Describer:
         window_s = self._implicit_window_s if tenant.implicit_window_s is None else tenant.implicit_window_s
         key = request.idempotency_key
         return NewOrder(
+            request_id=request.request_id,
             order_id=new_uuid7(self._clock),
             tenant_id=tenant.tenant_id,
             tenant=tenant.name,

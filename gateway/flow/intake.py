@@ -14,7 +14,7 @@ class Intake:
     """Belongs to one event loop. `quarantined`: no order is taken, since the ledger does not know the last ones."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], str] = {}
         self._draining = asyncio.Event()
         self.quarantined = False
 
@@ -32,19 +32,25 @@ class Intake:
     async def until_draining(self) -> None:
         await self._draining.wait()
 
-    async def run(self, order: Coroutine[Any, Any, Answer]) -> Answer:
-        """The order's answer. The order goes on to its end even where whoever waits here is cancelled."""
-        return await asyncio.shield(self.start(order))
+    def in_hand(self) -> set[str]:
+        """What the work that goes on is about. An order that is about none of it is in nobody's hand any more."""
+        return set(self._tasks.values())
 
-    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Work that draining waits for. Whoever started it may stop waiting; its failure is then nobody's."""
+    async def run(self, order: Coroutine[Any, Any, Answer], about: str) -> Answer:
+        """The order's answer. The order goes on to its end even where whoever waits here is cancelled."""
+        return await asyncio.shield(self.start(order, about))
+
+    def start(self, work: Coroutine[Any, Any, T], about: str) -> asyncio.Task[T]:
+        """Work that draining waits for, about an order's id or its request's. Whoever started it may stop waiting;
+        its failure is then nobody's.
+        """
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = about
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled():
             task.exception()  # seen: asyncio would log it with its message, which may quote anything
 

@@ -101,7 +101,7 @@ class OrderFlow:
 
         `times` is filled in for metrics and `server-timing`. Raises IdempotencyKeyReused.
         """
-        return await self._intake.run(self._place(request, times))
+        return await self._intake.run(self._place(request, times), request.request_id)
 
     async def _place(self, request: OrderRequest, times: OrderTimes) -> Answer:
         order: NewOrder | None = None

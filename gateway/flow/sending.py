@@ -95,7 +95,7 @@ class Sender:
             self._metrics.breaker(self._breaker.state)
             another = None
             if verdict.cause == "key_refused":
-                self._intake.start(self._refuse(hand))
+                self._intake.start(self._refuse(hand), hand.claim.order_id)
                 another = self._keys.key_beside(hand.request.tenant.team_id, tried)
             pause = pause_before_resend(
                 evidence,

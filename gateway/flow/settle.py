@@ -33,7 +33,7 @@ class Settler:
 
         `ended` None: the order was queued. `otherwise` is written where another order has the upstream order id.
         """
-        writing = self._intake.start(self._write(claim, ended, settlement, otherwise))
+        writing = self._intake.start(self._write(claim, ended, settlement, otherwise), claim.order_id)
         try:
             async with asyncio.timeout(SETTLE_WITHIN_S):
                 return await asyncio.shield(writing)
@@ -43,7 +43,7 @@ class Settler:
     async def _write(
         self, claim: Claimed, ended: AttemptEnd | None, settlement: Settlement, otherwise: Settlement | None
     ) -> Settlement:
-        """Goes on until the end is written or cannot be: nobody else settles an order while its owner lives."""
+        """Goes on until the end is written or cannot be: nobody else settles an order that is in hand."""
         while True:
             try:
                 await self._ledger.settle(claim, ended, settlement)

@@ -5,7 +5,7 @@ Each loop is supervised: what it raises is logged, and it goes on. None of them 
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -37,7 +37,7 @@ class Watched(Protocol):
     """The part of the ledger that upkeep needs."""
 
     async def beat(self) -> None: ...
-    async def recover(self) -> tuple[int, int]: ...
+    async def recover(self, in_hand: Callable[[], Collection[str]]) -> tuple[int, int]: ...
     async def reap(self, ttl_s: float) -> int: ...
     async def directory_version(self) -> int: ...
     async def directory_rows(self) -> DirectoryRows: ...
@@ -134,7 +134,7 @@ class Upkeep:
         self._metrics.unsettled(await self._ledger.unsettled())
 
     async def _recover(self) -> None:
-        await recover(self._ledger, self._log)
+        await recover(self._ledger, self._intake, self._log)
 
     async def _reap(self) -> None:
         if forgotten := await self._ledger.reap(self._kept_s()):
@@ -146,9 +146,9 @@ class Upkeep:
         return max(self._ttl_s, self._implicit_window_s, *windows)
 
 
-async def recover(ledger: Watched, log: Log) -> None:
-    """Takes over what processes that are gone had in hand, and says so."""
-    unknown, not_placed = await ledger.recover()
+async def recover(ledger: Watched, intake: Intake, log: Log) -> None:
+    """Takes over what is in nobody's hand any more, and says so."""
+    unknown, not_placed = await ledger.recover(intake.in_hand)
     for outcome, count in (("unknown", unknown), ("not_placed", not_placed)):
         if count:
             log.warning("recovered", outcome=outcome, count=count)

@@ -30,10 +30,12 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
     """An intent as it is claimed. `key_digest` and `fingerprint` are keyed digests of tenant and idempotency key, and
     of tenant and body: the two parts of `gatewayClaim`, so that a listing can tell them to a restored ledger.
 
+    `request_id`: in whose hand the order is, see `Ledger.recover`.
     `window_ms`: without an idempotency key, an order of the same tenant and body is the same order while it is
     unsettled, and for so long after it settled. `ttl_ms`: a key names its order for so long after it settled.
     """
 
+    request_id: str
     order_id: str
     tenant_id: int
     tenant: str

@@ -6,7 +6,7 @@ hand is still somebody's. The commands that only look, or change the directory, 
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -44,7 +44,7 @@ from gateway.ledger.mark import quarantine_of
 from gateway.ledger.sqlite_alone import last_epoch
 from gateway.ledger.sqlite_directory import SqliteDirectory, refuse_key
 from gateway.ledger.sqlite_engine import close, connect, reason_of, transaction
-from gateway.ledger.sqlite_orders import OrderWrites, holders
+from gateway.ledger.sqlite_orders import OrderWrites, unsettled_of_owners
 from gateway.ledger.sqlite_owner import Owner
 from gateway.ledger.sqlite_reap import forget, next_part
 from gateway.ledger.sqlite_writer import Writer
@@ -123,16 +123,22 @@ class SqliteLedger:
         """Whether this process is the one that looks for unknown orders, for all that share the file."""
         return self._owner.leads()
 
-    async def recover(self) -> tuple[int, int]:
-        """Takes over what processes that are gone had in hand: what was in flight is `unknown`, what was queued is
-        `not_placed`. Returns how many of each. Writes nothing where nobody is gone.
+    async def recover(self, in_hand: Callable[[], Collection[str]]) -> tuple[int, int]:
+        """Takes over what is in nobody's hand: what was in flight is `unknown`, what was queued is `not_placed`.
+
+        That is what processes that are gone held; and of this process's own what is not `in_hand` any more, which
+        gives the ids of orders and requests that it is still about. Returns how many of each; mostly writes nothing.
         """
-        held = await self._follow(holders)
-        gone = await asyncio.to_thread(self._owner.gone, held)
-        if not gone:
+        held = await self._follow(unsettled_of_owners)
+        gone = set(await asyncio.to_thread(self._owner.gone, {order.owner for order in held}))
+        # Asked after the rows were read: a request is in hand before its order has a row.
+        hands = in_hand()
+        left = [order for order in held if order.owner in gone or self._orders.is_let_go(order, hands)]
+        self._orders.forget_claimers(hands)
+        if not left:
             return 0, 0
         now = self._clock.wall_ms()
-        return await self._writer.run(lambda connection: self._orders.recover(connection, gone, now))
+        return await self._writer.run(lambda connection: self._orders.recover(connection, left, now))
 
     async def reap(self, ttl_s: float) -> int:
         """Forgets the orders whose key has expired (sqlite_reap.py). Returns how many there were."""

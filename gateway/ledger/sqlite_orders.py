@@ -4,8 +4,8 @@ Content is sealed here, in the writer's thread, so that nothing above ever holds
 holds a plain one.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 import apsw
 from msgspec import structs
@@ -68,16 +68,26 @@ _TAKEN: Final = """
 SELECT 1 FROM orders AS mine JOIN orders AS other ON other.team_id = mine.team_id
 WHERE mine.order_id = :order_id AND other.upstream_order_id = :upstream_order_id AND other.order_id <> :order_id
 """
-_HOLDERS: Final = "SELECT DISTINCT coalesce(owner, 0) FROM orders WHERE outcome IN ('queued', 'in_flight')"
+_HELD: Final = """
+SELECT order_id, version, coalesce(owner, 0) FROM orders WHERE outcome IN ('queued', 'in_flight')
+"""
 _RECOVER_SENT: Final = """
 UPDATE orders SET outcome = 'unknown', version = version + 1, owner = NULL, cause = 'broken', http_status = 502
-WHERE outcome = 'in_flight' AND coalesce(owner, 0) = :gone
+WHERE order_id = :order_id AND version = :version AND outcome = 'in_flight'
 """
 _RECOVER_QUEUED: Final = """
 UPDATE orders SET outcome = 'not_placed', version = version + 1, owner = NULL, cause = 'gone',
                   settled_ms = :settled_ms, settled_tick = :settled_tick
-WHERE outcome = 'queued' AND coalesce(owner, 0) = :gone
+WHERE order_id = :order_id AND version = :version AND outcome = 'queued'
 """
+
+
+class HeldOrder(NamedTuple):
+    """An order that some process has in hand. `owner` 0 stands for none, which lives never."""
+
+    order_id: str
+    version: int
+    owner: int
 
 
 class OrderWrites:
@@ -87,6 +97,7 @@ class OrderWrites:
         self._seals = seals
         self._epoch = epoch
         self._tick = tick
+        self._claimers: dict[str, str] = {}  # whose request claimed the order; written before the claim is durable
 
     def claim(self, connection: apsw.Connection, order: NewOrder, attempt: AttemptStart | None) -> Claim:
         """First wins: see `Ledger.claim`."""
@@ -103,6 +114,7 @@ class OrderWrites:
             claimed = self._claim_again(connection, order, attempt, row)
         if attempt is not None:
             _open_attempt(connection, claimed, attempt)
+        self._claimers[claimed.order_id] = order.request_id
         return claimed
 
     def recall(self, connection: apsw.Connection, order: NewOrder) -> Known | None:
@@ -155,15 +167,27 @@ class OrderWrites:
         if ended is not None:
             _close_attempt(connection, claimed, ended)
 
-    def recover(self, connection: apsw.Connection, gone: Sequence[int], settled_ms: int) -> tuple[int, int]:
-        """What processes that are gone left in hand. Of what was in flight nobody saw whether it was sent; of what
-        was queued nothing was. Returns how many became `unknown`, and how many `not_placed`.
+    def forget_claimers(self, hands: Collection[str]) -> None:
+        """Of orders that are in nobody's hand here any more."""
+        for order_id, request_id in list(self._claimers.items()):
+            if request_id not in hands:
+                self._claimers.pop(order_id, None)
+
+    def is_let_go(self, order: HeldOrder, hands: Collection[str]) -> bool:
+        """Whether it is this process's own, and nothing that goes on here is about it."""
+        mine = order.owner == self._epoch
+        return mine and order.order_id not in hands and self._claimers.get(order.order_id) not in hands
+
+    def recover(self, connection: apsw.Connection, left: Sequence[HeldOrder], settled_ms: int) -> tuple[int, int]:
+        """What nobody has in hand any more. Of what was in flight nobody saw whether it was sent; of what was queued
+        nothing was. Returns how many became `unknown`, and how many `not_placed`.
         """
         unknown = not_placed = 0
-        for epoch in gone:
-            connection.execute(_RECOVER_SENT, {"gone": epoch})
+        for order in left:
+            expected = {"order_id": order.order_id, "version": order.version}
+            connection.execute(_RECOVER_SENT, expected)
             unknown += connection.changes()
-            values = {"gone": epoch, "settled_ms": settled_ms, "settled_tick": self._tick()}
+            values = {**expected, "settled_ms": settled_ms, "settled_tick": self._tick()}
             connection.execute(_RECOVER_QUEUED, values)
             not_placed += connection.changes()
         return unknown, not_placed
@@ -210,10 +234,9 @@ class OrderWrites:
         _change(connection, statement, {**fixed, **(values or {})})
 
 
-def holders(connection: apsw.Connection) -> list[int]:
-    """The epochs that hold orders; 0 stands for none, which lives never."""
-    found: list[Any] = connection.execute(_HOLDERS).fetchall()
-    return [epoch for (epoch,) in found]
+def unsettled_of_owners(connection: apsw.Connection) -> list[HeldOrder]:
+    """The orders that processes have, or had, in hand."""
+    return [HeldOrder(*row) for row in connection.execute(_HELD)]
 
 
 def _later(claimed: Claimed) -> Claimed:

@@ -122,10 +122,10 @@ async def _open_parts(
     storage = stack.enter_context(open_to_serve(settings, clock))
     ledger = SqliteLedger(storage.path, storage.vault, clock, _commit_watch(metrics, log))
     stack.push_async_callback(ledger.close)
-    await recover(ledger, log)
+    intake = Intake()
+    await recover(ledger, intake, log)
     directory = Directory(await ledger.directory_rows(), storage.vault, clock)
     metrics.know(directory.snapshot.rows.tenants)
-    intake = Intake()
     intake.quarantined = await ledger.in_quarantine()
     if intake.quarantined:
         log.error("quarantine", reason=REJOIN_NEEDED)

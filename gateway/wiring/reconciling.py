@@ -50,7 +50,7 @@ async def reconcile(settings: Settings, *, stay: bool) -> Reconciled:
         try:
             if await ledger.in_quarantine():
                 raise Refused("the ledger was restored and knows too little: `ordergate db rejoin` comes first")
-            await ledger.recover()
+            await ledger.recover(tuple)  # this process places none
             async with open_upstream(settings, clock) as upstream:
                 reconciler = Reconciler(
                     ledger=ledger,

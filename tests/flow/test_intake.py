@@ -18,9 +18,10 @@ def test_draining_waits_for_what_is_in_hand_and_takes_no_more() -> None:
             await go.wait()
             return ANSWER
 
-        waiting = [asyncio.ensure_future(intake.run(order())) for _ in range(5)]
+        waiting = [asyncio.ensure_future(intake.run(order(), "o-1")) for _ in range(5)]
         await asyncio.sleep(0)
         assert len(intake) == 5
+        assert intake.in_hand() == {"o-1"}
         assert await intake.drain(0.01) == 5, "those that did not end in time"
         assert intake.draining
         draining = asyncio.ensure_future(intake.drain(60))
@@ -29,6 +30,7 @@ def test_draining_waits_for_what_is_in_hand_and_takes_no_more() -> None:
         go.set()
         assert await draining == 0
         assert await asyncio.gather(*waiting) == [ANSWER] * 5
+        assert intake.in_hand() == set()
 
     asyncio.run(play())
 
@@ -41,7 +43,7 @@ def test_a_defect_reaches_who_waits_and_no_place_is_lost() -> None:
             raise RuntimeError("x")
 
         with pytest.raises(RuntimeError):
-            await intake.run(order())
+            await intake.run(order(), "o-1")
         assert len(intake) == 0
         assert await intake.drain(1) == 0
 

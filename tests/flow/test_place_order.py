@@ -512,12 +512,55 @@ def test_a_recovered_order_is_unknown_and_not_sent(tmp_path: Path) -> None:
             gateway.ledger.refuses["settle"] = [LedgerUndecided("as a process that died here")]
             first = await gateway.place()
             alter(gateway.path, "UPDATE orders SET owner = 0")  # it died
-            assert await gateway.ledger.recover() == (1, 0)
+            assert await gateway.ledger.recover(tuple) == (1, 0)
             for _again in range(2):
                 answer = await gateway.place()
                 assert (answer.status, answer.outcome, answer.order_id) == (502, "unknown", first.order_id)
                 assert dict(answer.headers) == {"retry-after": "5"}
             assert len(gateway.upstream.bodies) == 1
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("fails", "outcome"), [("settle", "unknown"), ("start", "not_placed")])
+def test_an_order_that_nobody_here_has_in_hand_any_more_is_recovered(
+    tmp_path: Path, fails: str, outcome: str
+) -> None:
+    """What was to end it failed in a way that nobody foresaw, again and again: its process lives on, and it ends."""
+
+    async def play() -> None:
+        async with a_gateway(tmp_path / "o.db", placed(), max_in_flight=1, wait_s=60) as gateway:
+            assert gateway.admission.enter_at_once()  # it waits for its place
+            gateway.ledger.refuses[fails] = [RuntimeError("x")] * 3
+            placing = asyncio.ensure_future(gateway.place())
+            while "claim" not in gateway.story:  # noqa: ASYNC110 - the story is a list
+                await asyncio.sleep(0)
+            assert await gateway.ledger.recover(gateway.intake.in_hand) == (0, 0), "it waits"
+            gateway.admission.leave()
+            assert (await placing).status in (409, 500)
+            assert await gateway.ledger.recover(gateway.intake.in_hand) == ((1, 0) if fails == "settle" else (0, 1))
+            assert (await gateway.only()).outcome == outcome
+            assert await gateway.ledger.recover(gateway.intake.in_hand) == (0, 0)
+
+    asyncio.run(play())
+
+
+def test_an_order_in_hand_is_not_recovered_at_any_step(tmp_path: Path) -> None:
+    """Nor one whose end goes on being written after its tenant was told that it is unknown."""
+
+    async def play() -> None:
+        async def recovering() -> Answered:
+            assert await gateway.ledger.recover(gateway.intake.in_hand) == (0, 0)
+            return placed()
+
+        async with a_gateway(tmp_path / "o.db", recovering) as gateway:
+            gateway.ledger.gate.clear()
+            answer = await gateway.place()
+            assert (answer.status, answer.outcome) == (502, "unknown")
+            assert await gateway.ledger.recover(gateway.intake.in_hand) == (0, 0)
+            gateway.ledger.gate.set()
+            await gateway.intake.drain(30)
+            assert (await gateway.only()).outcome == "placed"
 
     asyncio.run(play())
 

@@ -55,6 +55,7 @@ def new_order(
     if body is None:
         body = CLOCK.random_bytes(16) if key is None else b"fingerprint"
     return NewOrder(
+        request_id="request",
         order_id=new_uuid7(CLOCK),
         tenant_id=tenant_id,
         tenant=f"tenant-{tenant_id}",

@@ -147,7 +147,7 @@ def test_the_statements_allow_exactly_the_listed_transitions(
     async def recovered() -> Outcome:
         async with a_ledger(path) as ledger:
             alter(path, "UPDATE orders SET outcome = ?, owner = 4711", before)
-            await ledger.recover()
+            await ledger.recover(tuple)
             (order,) = await ledger.page(OrderFilter())
             return order.outcome
 

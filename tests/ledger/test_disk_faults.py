@@ -101,7 +101,7 @@ def test_a_failed_commit_is_undecided_and_ends_the_ledger(tmp_path: Path, number
                 stored = await ledger.find(kept.order_id, tenant_id=1)
                 assert stored is not None and stored.outcome == "placed", "looking goes on"
         async with a_ledger(path) as ledger:
-            left, _queued = await ledger.recover()
+            left, _queued = await ledger.recover(tuple)
             assert left in (number - 1, number) or what == "write"
             stored = await ledger.find(kept.order_id, tenant_id=1)
             assert stored is not None and stored.outcome == "placed"
@@ -194,6 +194,6 @@ def test_a_limit_on_the_files_size_kills_nobody(tmp_path: Path) -> None:
             for _, order_id in placed:
                 stored = await ledger.find(order_id, tenant_id=1)
                 assert stored is not None and stored.outcome == "placed"
-            assert (await ledger.recover())[0] >= 1
+            assert (await ledger.recover(tuple))[0] >= 1
 
     asyncio.run(reopens())

@@ -93,9 +93,9 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
     async def recovers() -> None:
         async with a_ledger(path) as ledger:
             left = sum(order.outcome == "in_flight" for order in stored.values())
-            assert await ledger.recover() == (left, 0)
+            assert await ledger.recover(tuple) == (left, 0)
             assert await ledger.unsettled() == {"queued": 0, "in_flight": 0, "unknown": left}
-            assert await ledger.recover() == (0, 0)
+            assert await ledger.recover(tuple) == (0, 0)
 
     asyncio.run(recovers())
 
@@ -240,7 +240,7 @@ def test_recovered_orders_say_what_is_known_of_them(tmp_path: Path) -> None:
 
     async def recovers() -> None:
         async with a_ledger(path) as ledger:
-            assert await ledger.recover() == (1, 0)
+            assert await ledger.recover(tuple) == (1, 0)
             stored = await ledger.find(order_id, tenant_id=1)
             assert stored is not None
             assert (stored.outcome, stored.cause, stored.http_status, stored.settled_ms) == (

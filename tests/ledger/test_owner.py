@@ -22,13 +22,13 @@ def test_a_living_process_keeps_its_orders_and_a_gone_one_does_not(tmp_path: Pat
             async with a_ledger(path) as ledger:
                 sent = await claimed(ledger)
                 waiting = await ledger.claim(new_order("waits"), None)
-                assert await other.recover() == (0, 0)
+                assert await other.recover(tuple) == (0, 0)
                 with pytest.raises(LedgerStale):  # not even by name: it is not the other's order
                     await other.settle(sent, ENDED, end("placed"))
-            assert await other.recover() == (1, 1)
+            assert await other.recover(tuple) == (1, 1)
             outcomes = {order.order_id: order.outcome for order in await other.page(OrderFilter())}
             assert outcomes == {sent.order_id: "unknown", waiting.order_id: "not_placed"}  # type: ignore[union-attr]  # it is new
-            assert await other.recover() == (0, 0)
+            assert await other.recover(tuple) == (0, 0)
 
     asyncio.run(play())
 
@@ -119,7 +119,7 @@ def test_orders_of_before_there_were_owners_are_taken_over(tmp_path: Path) -> No
             await claimed(ledger)
             alter(tmp_path / "o.db", "UPDATE orders SET owner = NULL")
             assert ledger.leads()
-            assert await ledger.recover() == (1, 0)
+            assert await ledger.recover(tuple) == (1, 0)
 
     asyncio.run(play())
 
@@ -131,7 +131,7 @@ def test_how_an_attempt_ended_that_nobody_saw_is_never_said(tmp_path: Path) -> N
         async with a_ledger(path) as ledger:
             sent = await claimed(ledger, new_order("k"))
         async with a_ledger(path) as ledger:
-            assert await ledger.recover() == (1, 0)
+            assert await ledger.recover(tuple) == (1, 0)
             alter(path, "UPDATE orders SET outcome = 'not_placed', settled_tick = 0")
             again = await claimed(ledger, new_order("k"))
             assert again.order_id == sent.order_id

@@ -90,8 +90,8 @@ DEFECTS: Final = (
     Defect(
         name="A tenant that hangs up stops its order in flight.",
         file="gateway/flow/intake.py",
-        text="return await asyncio.shield(self.start(order))",
-        by="return await self.start(order)",
+        text="return await asyncio.shield(self.start(order, about))",
+        by="return await self.start(order, about)",
         test=f"{_PLACING}::test_hanging_up_changes_nothing_for_an_order_in_flight",
     ),
     Defect(
@@ -175,5 +175,19 @@ DEFECTS: Final = (
         text="    if not known.same_body:\n",
         by="    if False:\n",
         test=f"{_PLACING}::test_the_same_key_with_another_body_is_refused",
+    ),
+    Defect(
+        name="An order that is still in hand is taken over by its own process.",
+        file="gateway/ledger/sqlite_orders.py",
+        text="return mine and order.order_id not in hands and self._claimers.get(order.order_id) not in hands",
+        by="return mine",
+        test=f"{_PLACING}::test_an_order_in_hand_is_not_recovered_at_any_step",
+    ),
+    Defect(
+        name="An order that a defect left behind is nobody's for as long as its process lives.",
+        file="gateway/ledger/sqlite_orders.py",
+        text="        mine = order.owner == self._epoch\n",
+        by="        mine = False\n",
+        test=f"{_PLACING}::test_an_order_that_nobody_here_has_in_hand_any_more_is_recovered",
     ),
 )
