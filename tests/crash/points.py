@@ -37,10 +37,6 @@ HEALING: Final[Mapping[str, Any]] = {
     "reconcile__settle_after_s": 0.2,
     "budget__reserved_per_minute": 100_000,
 }
-DECIDES_ABSENCE: Final = True
-"""Whether the program proves by itself that OfferGrid does not have an order. Until it does, such an order stays
-`unknown`, and that is where healing ends."""
-
 CUSTOMER: Final = "A Customer"
 KEY_CANARY: Final = "key-of-"
 
@@ -98,6 +94,7 @@ class Life:
         self._nursery = nursery
         self._token = home.token
         self._run: Run | None = None
+        self._served: list[Run] = []
 
     @property
     def ledger(self) -> Path:
@@ -105,12 +102,15 @@ class Life:
 
     def launch(self, **settings: Any) -> Run:
         """A further process on this folder, which ends with this life."""
-        self.others.append(self._nursery.run(["serve"], self.folder, self._environ(**settings)))
-        return self.others[-1]
+        run = self._nursery.run(["serve"], self.folder, self._environ(**settings))
+        self.others.append(run)
+        self._served.append(run)
+        return run
 
     def start(self, crash_at: int | str | None = None, how: str = BEFORE, **settings: Any) -> bool:
         """This life's next process, its steps counted where `crash_at` is given. Whether it came up."""
         self._run = self._nursery.run(["serve"], self.folder, self._counted(crash_at, how, **settings))
+        self._served.append(self._run)
         return self._run.ready()
 
     def _counted(self, crash_at: int | str | None, how: str, **settings: Any) -> dict[str, str]:
@@ -203,8 +203,6 @@ class Life:
         """Waits until every order is settled; those that are not in the end."""
         until = time.monotonic() + WITHIN_S / 2
         while (left := self.unsettled()) and time.monotonic() < until:
-            if not DECIDES_ABSENCE and self._is_nowhere():
-                return []
             time.sleep(0.02)
         return left
 
@@ -214,16 +212,8 @@ class Life:
         assert self.start(**HEALING), f"it does not start again: {self.run.log()}"
         until = time.monotonic() + WITHIN_S / 2
         while (left := self._left()) and time.monotonic() < until:
-            if not DECIDES_ABSENCE and self._is_nowhere():
-                return []
             time.sleep(0.02)
         return left
-
-    def _is_nowhere(self) -> bool:
-        """Whether what is unsettled is unknown, and OfferGrid does not hold it."""
-        held = {(order.metadata or {}).get("gatewayOrderId") for order in self.sandbox.orders}
-        rows = [row for row in rows_of(self.ledger) if row.outcome in promise.UNSETTLED]
-        return all(row.outcome == "unknown" and row.order_id not in held for row in rows)
 
     def _left(self) -> list[str]:
         answers = {mark: self.ask(mark, key) for mark, key in self.wanted.items()}
@@ -251,8 +241,8 @@ class Life:
             "a customer": CUSTOMER,
             "an idempotency key": KEY_CANARY,
         }
-        log = [line for file in self.folder.glob("log-*") for line in file.read_bytes().splitlines()]
-        said = [f"it said {line!r}" for line in log if not line.startswith(b"{") or b'"event":"defect"' in line]
+        lines = [line for run in self._served for line in run.log()]
+        said = [f"it said {line}" for line in lines if line["event"] in ("defect", "text")]
         return [*promise.broken(self.records()), *promise.canaries_found(files_under(self.folder), canaries), *said]
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ import pytest
 from tests.crash.nursery_client import WITHIN_S, Nursery
 from tests.crash.points import HEALING, Home, Life, Stage, Step, Story, a_stage, make_home, many
 from tests.crash.steps import AFTER, BEFORE, MIDDLE
-from tests.support.records import rows_of, strays_of
+from tests.support.records import audited, rows_of, strays_of
 
 AT_ONCE: Final = 4
 """Lives side by side: each waits for its own process most of the time."""
@@ -367,6 +367,45 @@ def test_a_command_stopped_at_every_step(name: str, nursery: Nursery, home: Home
             steps = life.steps()
         wrong = play(stop, points_of(steps, every_write=SOAK), on)
     print(f"{name}: {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["placed", "not placed"])
+def test_settling_by_hand_stopped_at_every_step(there: bool, nursery: Nursery, home: Home, tmp_path: Path) -> None:
+    """An operator's word and its audit row are there together or not at all, and the word is given once."""
+
+    def unknown(life: Life) -> list[str]:
+        life.sandbox.set_fault("place_then_reset" if there else "reset_after_read")
+        life.start()
+        ask(life)
+        life.run.kill()
+        (order,) = rows_of(life.ledger)
+        life.resolved.add(order.order_id)
+        how = ["--placed", life.sandbox.orders[0].order_id] if there else ["--not-placed"]
+        return ["orders", "resolve", order.order_id, *how, "--reason", "OfferGrid said so by telephone"]
+
+    def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
+        with stage.life() as life:
+            args = unknown(life)
+            life.command(*args, crash_at=step.number, how=how)
+            stopped, (order,) = life.steps(), rows_of(life.ledger)
+            rows = audited(life.ledger, order.order_id)
+            wrong = (
+                [] if rows == (order.outcome != "unknown") else [f"{rows} audit rows, and it is {order.outcome}"]
+            )
+            if life.command(*args) != (0 if order.outcome == "unknown" else REFUSED):
+                wrong.append(f"given again, it said {life.said()}")
+            wrong += [*life.heal(), *life.broken()]
+            if (rows := audited(life.ledger, order.order_id)) != 1:
+                wrong.append(f"{rows} audit rows in the end")
+            return (stopped[-1].name if len(stopped) == step.number else None), wrong
+
+    with stages(nursery, home, tmp_path) as on:
+        with on[0].life() as life:
+            assert life.command(*unknown(life), crash_at=0) == 0, life.said()
+            steps = life.steps()
+        wrong = play(stop, points_of(steps, every_write=SOAK), on)
+    print(f"settling by hand: {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
     assert not wrong, "\n".join(wrong)
 
 

@@ -28,7 +28,7 @@ PROCESSES: Final = 2
 """On one ledger."""
 
 SETTINGS: Final[dict[str, Any]] = {**HEALING, "upstream__timeout_s": 2}
-FAULTS: Final = ("place_then_reset", "place_then_500", "slow", "idle_close", "truncate")
+FAULTS: Final = ("place_then_reset", "place_then_500", "reset_after_read", "slow", "idle_close", "truncate")
 
 
 class Figures(Counter[str]):

@@ -89,6 +89,12 @@ def strays_of(ledger: Path) -> list[tuple[str, str]]:
     return _at(ledger, lambda connection: [(str(one), str(kind)) for one, kind in connection.execute(statement)])
 
 
+def audited(ledger: Path, subject: str) -> int:
+    """How many rows of the audit log are about it."""
+    statement = "SELECT count(*) FROM audit WHERE subject = ?"
+    return _at(ledger, lambda connection: int(str(connection.execute(statement, (subject,)).get)))
+
+
 def _row(columns: Mapping[str, Any], attempts: Mapping[str, Sequence[AttemptRow]], seals: Seals | None) -> Row:
     order_id = columns["order_id"]
 
