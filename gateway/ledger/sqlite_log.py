@@ -4,6 +4,11 @@ SQLite takes the first frame that does not fit as the log's end, and every commi
 power cut that is right, since only the last commit was on its way. Commits behind a gap were durable: without them
 orders would be denied that OfferGrid has.
 
+Not every commit behind the end was durable. A writer that dies after writing one and before announcing it leaves it
+there; the next writer writes over its beginning, and its rest stays behind the end for as long as the log goes on. Of
+each such death that is one commit, and what follows it does not continue its checksum. Commits that were lost continue
+each other's.
+
 Where the bytes are is told by SQLite's file format, section 4.
 """
 
@@ -21,7 +26,7 @@ _FRAME_HEADER: Final = struct.Struct(">II8s8s")  # page, pages after a commit or
 _MAGIC: Final = (0x377F0682, 0x377F0683)  # the order of bytes for checksums: little, big
 _PAGE_BYTES: Final = 4096  # where the header cannot be asked
 _MOST_TORN: Final = 1
-"""Commits that a power cut can leave in pieces: each is synced before the next one is written."""
+"""Commits in a row that a power cut or a death can leave: each is synced and announced before the next is written."""
 
 
 def require_whole_log(connection: apsw.Connection, path: Path) -> None:
@@ -47,9 +52,11 @@ def _frames_in_use(connection: apsw.Connection) -> int:
 
 
 def _commits_behind(log: Path, good: int) -> tuple[bytes, int]:
-    """The log's header, and how many of its commits lie behind its first `good` frames.
+    """The log's header, and how many commits lie behind its first `good` frames, in the longest row that continues
+    itself.
 
-    What is left of an older log, of before it began anew, does not count; where the header cannot be trusted, all do.
+    What is left of an older log, of before it began anew, does not count; where the header cannot be trusted, all do,
+    as one row.
     """
     try:
         file = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
@@ -60,21 +67,31 @@ def _commits_behind(log: Path, good: int) -> tuple[bytes, int]:
         if len(header) < _LOG_HEADER.size:
             return header, 0
         magic, _format, page_bytes, _number, salt, checksum = _LOG_HEADER.unpack(header)
-        trusted = magic in _MAGIC and _checksum(header[:24], little=magic == _MAGIC[0]) == checksum
+        little = magic == _MAGIC[0]
+        trusted = magic in _MAGIC and _checksum(header[:24], little=little) == checksum
         step = _FRAME_HEADER.size + (page_bytes if trusted else _PAGE_BYTES)
-        found, at = 0, _LOG_HEADER.size + good * step
+        longest, row, at, before = 0, 0, _LOG_HEADER.size + good * step, b""
         while len(frame := os.pread(file, _FRAME_HEADER.size, at)) == _FRAME_HEADER.size:
-            _page, pages_after, frame_salt, _sum = _FRAME_HEADER.unpack(frame)
-            found += bool(pages_after) and (frame_salt == salt or not trusted)
-            at += step
-        return header, found
+            _page, pages_after, frame_salt, kept = _FRAME_HEADER.unpack(frame)
+            ours = frame_salt == salt or not trusted
+            if row and trusted:  # only behind a commit does it matter, and it costs reading a page
+                page = os.pread(file, page_bytes, at + _FRAME_HEADER.size)
+                continues = len(page) == page_bytes and kept == _checksum(
+                    frame[:8] + page, little=little, before=before
+                )
+                row = row if continues else 0
+            row += bool(pages_after) and ours
+            longest, at, before = max(longest, row), at + step, kept
+        return header, longest
     finally:
         os.close(file)
 
 
-def _checksum(content: bytes, *, little: bool) -> bytes:
-    """SQLite's, of a multiple of 8 bytes; stored most significant byte first whatever it was made from."""
-    one = two = 0
+def _checksum(content: bytes, *, little: bool, before: bytes = bytes(8)) -> bytes:
+    """SQLite's, of a multiple of 8 bytes, continuing that of what is `before`; stored most significant byte first
+    whatever it was made from.
+    """
+    one, two = struct.unpack(">II", before)
     words = struct.unpack(f"{'<' if little else '>'}{len(content) // 4}I", content)
     for first, second in zip(words[::2], words[1::2], strict=True):
         one = (one + first + two) & 0xFFFF_FFFF
