@@ -12,8 +12,10 @@ each other's.
 Where the bytes are is told by SQLite's file format, section 4.
 """
 
+import itertools
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -68,30 +70,50 @@ def _commits_behind(log: Path, good: int) -> tuple[bytes, int]:
             return header, 0
         magic, _format, page_bytes, _number, salt, checksum = _LOG_HEADER.unpack(header)
         little = magic == _MAGIC[0]
-        trusted = magic in _MAGIC and _checksum(header[:24], little=little) == checksum
-        step = _FRAME_HEADER.size + (page_bytes if trusted else _PAGE_BYTES)
-        longest, row, at, before = 0, 0, _LOG_HEADER.size + good * step, b""
-        while len(frame := os.pread(file, _FRAME_HEADER.size, at)) == _FRAME_HEADER.size:
-            _page, pages_after, frame_salt, kept = _FRAME_HEADER.unpack(frame)
-            ours = frame_salt == salt or not trusted
-            if row and trusted:  # only behind a commit does it matter, and it costs reading a page
-                page = os.pread(file, page_bytes, at + _FRAME_HEADER.size)
-                continues = len(page) == page_bytes and kept == _checksum(
-                    frame[:8] + page, little=little, before=before
-                )
-                row = row if continues else 0
-            row += bool(pages_after) and ours
-            longest, at, before = max(longest, row), at + step, kept
-        return header, longest
+        if magic not in _MAGIC or _checksum(header[:24], checksum=bytes(8), little=little) != checksum:
+            frames = _frames(file, _FRAME_HEADER.size + _PAGE_BYTES, good)
+            return header, sum(any(frame[4:8]) for frame in frames)
+        step = _FRAME_HEADER.size + page_bytes
+        for last in itertools.islice(_frames(file, step, good - 1), bool(good)):
+            checksum = last[16 : _FRAME_HEADER.size]
+        return header, _longest_row(_frames(file, step, good), salt=salt, checksum=checksum, little=little)
     finally:
         os.close(file)
 
 
-def _checksum(content: bytes, *, little: bool, before: bytes = bytes(8)) -> bytes:
-    """SQLite's, of a multiple of 8 bytes, continuing that of what is `before`; stored most significant byte first
-    whatever it was made from.
+def _frames(file: int, step: int, at: int) -> Iterator[bytes]:
+    """Those behind the first `at` ones, the last one perhaps without all of its page."""
+    while len(frame := os.pread(file, step, _LOG_HEADER.size + at * step)) >= _FRAME_HEADER.size:
+        yield frame
+        at += 1
+
+
+def _longest_row(frames: Iterator[bytes], *, salt: bytes, checksum: bytes, little: bool) -> int:
+    """How many commits continue each other at most. `checksum`: of the frame before the first one.
+
+    A frame continues the one before it as that says of itself or as its content says: either may be what is damaged.
+    A frame of this log has its salt, or continues one that has.
     """
-    one, two = struct.unpack(">II", before)
+    longest = row = 0
+    ours, said, made = True, checksum, checksum
+    for frame in frames:
+        _page, pages_after, frame_salt, kept = _FRAME_HEADER.unpack(frame[: _FRAME_HEADER.size])
+        continues, sums = False, [kept]
+        if ours and (row or pages_after) and len(frame) % 8 == 0:  # nothing else matters, and it costs time
+            content = frame[:8] + frame[_FRAME_HEADER.size :]
+            sums = [_checksum(content, checksum=one, little=little) for one in dict.fromkeys((said, made))]
+            continues = kept in sums
+        ours = frame_salt == salt or continues
+        row = (row if continues else 0) + bool(ours and pages_after)
+        longest, said, made = max(longest, row), kept, kept if continues else sums[0]
+    return longest
+
+
+def _checksum(content: bytes, *, checksum: bytes, little: bool) -> bytes:
+    """SQLite's, of a multiple of 8 bytes, behind what has that `checksum` (zeroes: behind nothing); stored most
+    significant byte first whatever it was made from.
+    """
+    one, two = struct.unpack(">II", checksum)
     words = struct.unpack(f"{'<' if little else '>'}{len(content) // 4}I", content)
     for first, second in zip(words[::2], words[1::2], strict=True):
         one = (one + first + two) & 0xFFFF_FFFF

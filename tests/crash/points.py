@@ -336,7 +336,7 @@ class Stage:
         with self.life() as life, ThreadPoolExecutor(1) as tenant:
             if story.before is not None:
                 story.before(life)
-            assert life.start(step.number, PAUSE, **story.settings)
+            assert life.start(step.number, PAUSE, **story.settings), life.run.log()
             asked = tenant.submit(story.act, life)
             life.until(lambda: life.run.stands_still() or asked.done())
             steps = life.steps()
