@@ -483,6 +483,20 @@ def test_without_a_key_nothing_is_claimed_or_sent(tmp_path: Path, key: KeyUnread
     asyncio.run(play())
 
 
+def test_in_quarantine_nothing_is_claimed_or_sent(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with a_gateway(tmp_path / "o.db", placed()) as gateway:
+            gateway.intake.quarantined = True
+            refused = await gateway.place()
+            assert (refused.status, said(refused)["type"]) == (503, "/problems/ledger-unavailable")
+            assert gateway.story == []
+            assert not await gateway.ledger.page(OrderFilter())
+            gateway.intake.quarantined = False
+            assert (await gateway.place()).status == 201
+
+    asyncio.run(play())
+
+
 def test_without_a_place_nothing_is_claimed_or_sent(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_gateway(tmp_path / "o.db", placed(), max_in_flight=1, max_waiting=0) as gateway:

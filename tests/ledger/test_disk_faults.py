@@ -93,7 +93,7 @@ def test_a_failed_commit_is_undecided_and_ends_the_ledger(tmp_path: Path, number
                 with pytest.raises(LedgerUndecided):
                     for at in range(number):
                         await claimed(ledger, new_order(f"k{at}"))
-                assert ledger.broken.is_set()
+                assert ledger.broken.is_set() and not ledger.owns()
                 disk.arm(None)
                 for later in (claimed(ledger), ledger.settle(kept, ENDED, end("placed")), ledger.beat()):
                     with pytest.raises(LedgerError):

@@ -1,5 +1,6 @@
 """A ledger that is behind its mark is known as old, whatever brought it there, and stays so until a rejoin."""
 
+import asyncio
 import os
 import stat
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from gateway.errors import LedgerError, StorageUnreachable
+from gateway.errors import LedgerClosed, LedgerError, StorageUnreachable
 from gateway.ledger.mark import (
     Mark,
     Quarantine,
@@ -23,6 +24,7 @@ from gateway.ledger.mark import (
     read_mark,
 )
 from gateway.ledger.sqlite_engine import connect, transaction
+from tests.ledger.ledger_tools import a_ledger, alter
 
 
 @pytest.fixture
@@ -99,6 +101,34 @@ def test_a_mark_that_cannot_be_written_is_a_ledgers_error(tmp_path: Path) -> Non
     mark_path(tmp_path / "o.db").mkdir()
     with pytest.raises(StorageUnreachable, match="Is a directory"):
         read_mark(tmp_path / "o.db")
+
+
+def test_each_durable_beat_is_marked(path: Path) -> None:
+    async def play() -> None:
+        async with a_ledger(path) as ledger:
+            for _again in range(3):
+                await ledger.beat()
+                connection = connect(path)
+                reached = last_beat(connection)
+                connection.close()
+                mark = read_mark(path)
+                assert mark is not None and mark.beat == reached > 0
+
+    asyncio.run(play())
+
+
+def test_a_beat_that_was_there_before_ends_the_trust(path: Path) -> None:
+    """An older file in the place of the open one, whatever it is called by the file system."""
+
+    async def play() -> None:
+        async with a_ledger(path) as ledger:
+            await ledger.beat()
+            alter(path, "UPDATE meta SET value = 0 WHERE name = 'beat'")
+            with pytest.raises(LedgerClosed):
+                await ledger.beat()
+            assert ledger.broken.is_set() and not ledger.owns()
+
+    asyncio.run(play())
 
 
 def test_a_ledger_at_or_ahead_of_its_mark_is_not_quarantined(ledger: apsw.Connection, path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tests.sabotage import answers, broker, flow, ledger, reconciling, tenants, upstream
+from tests.sabotage import answers, breaking, broker, flow, ledger, reconciling, rejoining, tenants, upstream
 from tests.sabotage.defect import Defect
 
 GROUPS: Final[Mapping[str, Sequence[Defect]]] = {
@@ -18,6 +18,8 @@ GROUPS: Final[Mapping[str, Sequence[Defect]]] = {
     "The tenants' side": tenants.DEFECTS,
     "Secrets and places": broker.DEFECTS,
     "Finding out": reconciling.DEFECTS,
+    "Backups and rejoining": rejoining.DEFECTS,
+    "Other keys, and leaving OfferGrid alone": breaking.DEFECTS,
 }
 DEFECTS: Final[Sequence[Defect]] = tuple(defect for group in GROUPS.values() for defect in group)
 

@@ -256,4 +256,25 @@ handed to whoever waits for this job
         by="sealed_key = key",
         test="tests/ledger/test_durability.py::test_nothing_of_an_orders_content_rests_in_the_clear",
     ),
+    Defect(
+        name="Orders are forgotten while a body may still name them.",
+        file="gateway/flow/upkeep.py",
+        text="        return max(self._ttl_s, self._implicit_window_s, *windows)\n",
+        by="        return min(self._ttl_s, *windows, 1e9)\n",
+        test="tests/flow/test_upkeep.py::test_an_order_is_kept_for_as_long_as_its_key_or_anybodys_body_may_name_it",
+    ),
+    Defect(
+        name="How an attempt ended that nobody saw is written down as the next one's end.",
+        file=_ORDERS,
+        text="  AND number = (SELECT max(number) FROM attempts WHERE order_id = :order_id)\n",
+        by="",
+        test=f"{_OWNER}::test_how_an_attempt_ended_that_nobody_saw_is_never_said",
+    ),
+    Defect(
+        name="A ledger that cannot be trusted any more owns its orders.",
+        file="gateway/ledger/sqlite.py",
+        text="return not self._writer.broken.is_set() and self._owner.intact()",
+        by="return self._owner.intact()",
+        test=f"{_DISK}::test_a_failed_commit_is_undecided_and_ends_the_ledger",
+    ),
 )

@@ -7,6 +7,11 @@ from tests.sabotage.defect import Defect
 _ABSENCE: Final = "gateway/core/absence.py"
 _PROOFS: Final = "tests/core/test_absence.py"
 _COVERS: Final = f"{_PROOFS}::test_a_listing_covers_an_order_exactly_where_it_holds_all_of_its_witnesses"
+_STATEMENTS: Final = "gateway/ledger/sqlite_reconcile.py"
+_FINDINGS: Final = "gateway/flow/findings.py"
+_RECONCILE: Final = "gateway/flow/reconcile.py"
+_SETTLING: Final = "tests/ledger/test_reconciling.py"
+_LOOKING: Final = "tests/flow/test_reconcile.py"
 _LOOKS: Final = f"{_PROOFS}::test_every_sequence_of_four_looks"
 
 DEFECTS: Final = (
@@ -107,5 +112,113 @@ DEFECTS: Final = (
         text="return self._since(now - PACE_WINDOW_S) < self._per_minute",
         by="return True",
         test="tests/core/test_cadence.py::test_a_listing_of_more_pages_than_the_reserve_has_calls_settles_nothing_and_stays_in_it",
+    ),
+    Defect(
+        name="A find settles whatever has become of the order meanwhile.",
+        file=_STATEMENTS,
+        text="WHERE order_id = :order_id AND version = :version AND outcome = :before",
+        by="WHERE order_id = :order_id AND :version > 0 AND outcome = :before",
+        test=f"{_SETTLING}::test_a_stale_version_changes_nothing",
+    ),
+    Defect(
+        name="Absence settles an order that is not unknown.",
+        file=_STATEMENTS,
+        text="WHERE order_id = :order_id AND version = :version AND outcome = 'unknown'",
+        by="WHERE order_id = :order_id AND version = :version",
+        test=f"{_SETTLING}::test_each_change_is_made_over_what_it_expects_and_once",
+    ),
+    Defect(
+        name="An operator resolves an order that is not unknown.",
+        file=_STATEMENTS,
+        text='        raise LedgerStale(f"order {by.order_id} is not unknown")\n',
+        by="""\
+        connection.execute("UPDATE orders SET outcome = 'unknown' WHERE order_id = ?", (by.order_id,))
+        row = connection.execute(_UNRESOLVED, (by.order_id,)).fetchone() or (0, 0)
+""",
+        test=f"{_SETTLING}::test_each_change_is_made_over_what_it_expects_and_once",
+    ),
+    Defect(
+        name="An operator's word is not audited.",
+        file=_STATEMENTS,
+        text="    connection.execute(_AUDIT, (by.at_ms, by.who, by.order_id, msgspec.json.encode(change).decode()))\n",
+        by="    del change\n",
+        test=f"{_SETTLING}::test_an_operators_word_is_audited_with_it",
+    ),
+    Defect(
+        name="An order that was settled by absence is not watched.",
+        file=_STATEMENTS,
+        text="watch_until_tick = :tick + :watch_ms",
+        by="watch_until_tick = NULL",
+        test=f"{_LOOKING}::test_an_order_that_turns_up_while_it_is_watched_is_placed_and_an_alarm",
+    ),
+    Defect(
+        name="One order at OfferGrid places two of a team's orders.",
+        file=_STATEMENTS,
+        text="if connection.execute(_TAKEN, (team_id, upstream_order_id, order_id)).fetchone() is not None:",
+        by="if False:",
+        test=f"{_SETTLING}::test_one_upstream_order_is_not_two_of_a_team",
+    ),
+    Defect(
+        name="Another team's orders bear witness.",
+        file=_STATEMENTS,
+        text="WHERE team_id = ? AND outcome = 'placed' ORDER BY seq DESC LIMIT ?",
+        by="WHERE ? > 0 AND outcome = 'placed' ORDER BY seq DESC LIMIT ?",
+        test=f"{_SETTLING}::test_witnesses_are_the_teams_placed_orders_since_then_and_the_last_one_before",
+    ),
+    Defect(
+        name="A duplicate is counted each time that it is seen.",
+        file=_STATEMENTS,
+        text="    return connection.changes() == 1\n",
+        by="    return True\n",
+        test=f"{_SETTLING}::test_a_stray_is_new_once",
+    ),
+    Defect(
+        name="A second order at OfferGrid is no alarm.",
+        file=_FINDINGS,
+        text='            if await self._note("duplicate", team_id, order_id, entry):\n',
+        by="            if False:\n",
+        test=f"{_LOOKING}::test_several_upstream_orders_of_one_are_an_alarm_each_once_and_for_all",
+    ),
+    Defect(
+        name="A late placement is not counted.",
+        file=_FINDINGS,
+        text="        self._metrics.late_placement()\n",
+        by="",
+        test=f"{_LOOKING}::test_an_order_that_turns_up_while_it_is_watched_is_placed_and_an_alarm",
+    ),
+    Defect(
+        name="What OfferGrid refused and has all the same is no alarm.",
+        file=_FINDINGS,
+        text='                        if await self._note("late", state.team_id, state.order_id, entry):\n',
+        by="                        if False:\n",
+        test=f"{_LOOKING}::test_an_order_that_offergrid_refused_and_has_is_an_alarm_and_stays",
+    ),
+    Defect(
+        name="Another ledger's orders are counted at each look.",
+        file=_RECONCILE,
+        text="new = sorted(shown.foreign - team.foreign)",
+        by="new = sorted(shown.foreign)",
+        test=f"{_LOOKING}::test_orders_of_another_ledger_are_counted_once",
+    ),
+    Defect(
+        name="A look that came to nothing leaves the proof as it was.",
+        file=_RECONCILE,
+        text="                finding = team.absence.looked(began, None, unknown)\n",
+        by="                finding = Finding(absent=(), complete=False)\n",
+        test=f"{_LOOKING}::test_a_look_that_came_to_nothing_begins_the_proof_anew",
+    ),
+    Defect(
+        name="Every process looks, whoever leads.",
+        file=_RECONCILE,
+        text="if self._intake.quarantined or not self._ledger.leads():",
+        by="if self._intake.quarantined:",
+        test=f"{_LOOKING}::test_who_does_not_lead_does_not_look_and_knows_nothing_when_it_comes_to",
+    ),
+    Defect(
+        name="Every look does without witnesses.",
+        file="gateway/flow/looking.py",
+        text="sight = sight_of(listing, witnesses=wanted.witnesses, ledger_id=self._ledger_id, mode=self._mode)",
+        by='sight = sight_of(listing, witnesses=wanted.witnesses, ledger_id=self._ledger_id, mode="trusted")',
+        test=f"{_LOOKING}::test_a_listing_that_is_not_complete_decides_nothing",
     ),
 )

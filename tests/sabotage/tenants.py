@@ -101,4 +101,25 @@ DEFECTS: Final = (
         by="",
         test="tests/accept/test_attacks.py::test_unreadable_bytes_behind_an_order_are_not_answered_in_its_place",
     ),
+    Defect(
+        name="Of two idempotency keys the first one counts.",
+        file="gateway/web/request.py",
+        text="    if len(found) > 1:\n",
+        by="    if False:\n",
+        test="tests/accept/test_error_table_requests.py::test_400_bad_request_second_idempotency_key",
+    ),
+    Defect(
+        name="Any token opens the admin listener.",
+        file="gateway/web/admin_app.py",
+        text="if shown is None or Secret(shown) != token:",
+        by="if shown is None:",
+        test="tests/accept/test_interface.py::test_admin_listener_asks_for_its_token",
+    ),
+    Defect(
+        name="A page of another site reaches the admin listener.",
+        file="gateway/web/admin_app.py",
+        text="    if not _is_own(asked, bound):\n",
+        by="    if False:\n",
+        test="tests/accept/test_interface.py::test_403_forbidden_foreign_host_or_origin",
+    ),
 )
