@@ -42,7 +42,7 @@ DEFECTS: Final = (
         file=_BREAKER,
         text='        self._turn(HALF_OPEN, now)\n        return "look"\n',
         by='        self.state = HALF_OPEN\n        return "look"\n',
-        test="tests/flow/test_breaking.py::test_many_at_once_look_once",
+        test=f"{_BREAKING}::test_one_looks_and_a_whole_answer_closes_it",
     ),
     Defect(
         name="An open breaker is not asked again when an order's turn has come.",

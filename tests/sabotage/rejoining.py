@@ -28,7 +28,7 @@ DEFECTS: Final = (
         name="A backup that is put in place by hand is not known as one.",
         file="gateway/ledger/sqlite_backup.py",
         text='        put_into_quarantine(copy, Quarantine(reason="restored", since_tick=None))\n',
-        by="        del copy\n",
+        by="        pass\n",
         test="tests/ledger/test_restore.py::test_a_backup_is_in_quarantine_by_itself",
     ),
     Defect(

@@ -12,12 +12,14 @@ import ast
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +30,9 @@ from tests.sabotage.every import DEFECTS
 
 WORKERS: Final = 2
 TEST_TIMEOUT_S: Final = 40
-"""A defect may make a test hang: pytest then ends it as failed."""
+"""A defect may make a test hang: pytest then ends as failed. It does so from a thread (`--timeout-method`): what a
+signal raises may end in a task that nobody waits for.
+"""
 
 _COPIED: Final = ("gateway", "generated", "tests", "config", "docs", "codegen", "scripts", "requirements")
 _LEFT: Final = shutil.ignore_patterns("__pycache__", "node_modules", ".hypothesis")
@@ -64,18 +68,26 @@ def pytest(project: Path, tests: Sequence[str], *options: str, at_most_s: float)
     """Exit code and output of these tests in that copy; 124 where they did not end. The copy's own code is tested."""
     command = [
         sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider",
-        *(f"-p{plugin}" for plugin in _PLUGINS), f"--timeout={TEST_TIMEOUT_S}", *options, *tests,
+        *(f"-p{plugin}" for plugin in _PLUGINS), f"--timeout={TEST_TIMEOUT_S}",
+        "--timeout-method=thread", *options, *tests,
     ]  # fmt: skip
     surroundings = {
         **os.environ, "PYTHONPATH": str(project), "PYTHONSAFEPATH": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }  # fmt: skip
-    try:
-        ended = subprocess.run(
-            command, cwd=project, env=surroundings, capture_output=True, text=True, timeout=at_most_s
+    with tempfile.TemporaryFile("w+") as output:  # a pipe would be held open by what a test left running
+        process = subprocess.Popen(
+            command, cwd=project, env=surroundings, stdout=output, stderr=output, start_new_session=True
         )
-    except subprocess.TimeoutExpired:
-        return 124, "it did not end"
-    return ended.returncode, ended.stdout + ended.stderr
+        try:
+            code = process.wait(at_most_s)
+        except subprocess.TimeoutExpired:
+            code = 124
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(0)
+        return code, output.read()
 
 
 def try_one(project: Path, number: int, defect: Defect) -> Verdict:
