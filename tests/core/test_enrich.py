@@ -77,6 +77,12 @@ def _outside_is_untouched(before: str, after: str) -> None:
         assert after[now.end :] == before[old.closing :]
 
 
+def test_numbers_keep_their_spelling() -> None:
+    before = '"n":1.50,"m":[1e400,-0.0],"metadata":{"a":12345678901234567890.10,"b":0.1e-7'
+    after = enriched(read_object(f"{{{before}}}}}".encode()), own=OWN, defaults={}, enforced={})
+    assert after.startswith(f"{{{before},".encode())
+
+
 @given(METADATA, SEEDS)
 def test_the_tenants_members_keep_their_spelling(metadata: dict[str, object], rnd: random.Random) -> None:
     text = rendered({"metadata": metadata}, rnd)

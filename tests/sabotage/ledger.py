@@ -152,13 +152,6 @@ handed to whoever waits for this job
         test="tests/ledger/test_schema.py::test_the_schema_itself_refuses_a_second_row",
     ),
     Defect(
-        name="The schema takes two orders with one id.",
-        file=_SCHEMA,
-        text="  order_id          TEXT NOT NULL UNIQUE,\n",
-        by="  order_id          TEXT NOT NULL,\n",
-        test="tests/ledger/test_schema.py::test_the_schema_itself_refuses_a_second_row",
-    ),
-    Defect(
         name="The schema takes two orders that are one at OfferGrid.",
         file=_SCHEMA,
         text="CREATE UNIQUE INDEX one_row_an_upstream_order",

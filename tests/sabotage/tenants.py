@@ -36,7 +36,7 @@ DEFECTS: Final = (
         file=_ENRICH,
         text="    return text.encode()\n",
         by="    return json.dumps(json.loads(text)).encode()\n",
-        test="tests/core/test_enrich.py::test_the_tenants_members_keep_their_spelling",
+        test="tests/core/test_enrich.py::test_numbers_keep_their_spelling",
     ),
     Defect(
         name="A tenant may name its own metadata `gateway…` in capitals.",

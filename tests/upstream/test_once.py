@@ -54,6 +54,16 @@ def test_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
     run(main())
 
 
+def test_redirect_to_the_same_origin_is_not_followed_either() -> None:
+    async def main() -> None:
+        raw = b"HTTP/1.1 307 Moved\r\nlocation: /reseller/orders?again\r\ncontent-length: 0\r\n\r\n"
+        async with against(answering(raw, then="serve")) as (sender, server):
+            assert await sender.place() == Answered(status=307, body=b"")
+            assert [bytes(peer.received).count(b"HTTP/1.1\r\n") for peer in server.peers] == [1]
+
+    run(main())
+
+
 def test_proxies_in_the_environment_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with serving(answering(OK)) as proxy, against(answering(OK)) as (sender, _):
