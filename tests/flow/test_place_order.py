@@ -487,7 +487,7 @@ def test_in_quarantine_nothing_is_claimed_or_sent(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_gateway(tmp_path / "o.db", placed()) as gateway:
             gateway.intake.quarantined = True
-            _is_refused(await gateway.place(), 503, "ledger-unavailable", "1")
+            _is_refused(await gateway.place(), 503, "ledger-unavailable", "30")
             assert gateway.story == []
             assert not await gateway.ledger.page(OrderFilter())
             gateway.intake.quarantined = False
