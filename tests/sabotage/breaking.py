@@ -56,7 +56,7 @@ DEFECTS: Final = (
     Defect(
         name="A key that OfferGrid refused stays in use.",
         file="gateway/flow/sending.py",
-        text="                self._intake.start(self._refuse(hand))\n",
+        text="                self._intake.start(self._refuse(hand), hand.claim.order_id)\n",
         by="",
         test=f"{_FAILOVER}::test_another_key_is_used_in_the_same_request_and_the_first_is_refused_once",
     ),
