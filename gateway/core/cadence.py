@@ -6,7 +6,8 @@
 | watched orders only | 12 × `interval_s` |
 | neither | 120 × `interval_s`: a patrol, for what should not be there; after 12 again where it was no good |
 
-The pace: each page of a listing is one call, and in no 61 s there are more than the reserve's. Two looks in a row make
+The pace: each page of a listing is one call, and in no 61 s there are more than the reserve's. A listing of more pages
+than that waits for its next call as often as it must. Two looks in a row make
 a proof of absence once the youngest unknown order is ripe for it; so before that, calls for these two are kept. With
 the defaults (5 calls a minute, 60 s, 5 s) that is three looks at once, and the proof 65 s after the order was seen.
 Looks that are no good come every `settle_after_s` in the end: once OfferGrid is well again, one such wait and one
@@ -24,6 +25,8 @@ PACE_WINDOW_S: Final = 61.0
 WATCHED_EVERY: Final = 12
 PATROL_EVERY: Final = 120
 LOOKS_OF_A_PROOF: Final = 2
+_ROUNDING_S: Final = 0.001
+"""A wait is never so short that no clock shows it."""
 
 
 class Cadence:
@@ -75,6 +78,12 @@ class Cadence:
     def may_call(self, now: float) -> bool:
         """Whether there is a call for one page more."""
         return self._since(now - PACE_WINDOW_S) < self._per_minute
+
+    def call_in(self, now: float) -> float:
+        """Seconds until there is one; 0.0 where there is one now."""
+        if self.may_call(now):
+            return 0.0
+        return max(self._calls[-self._per_minute] + PACE_WINDOW_S - now, _ROUNDING_S)
 
     def called(self, now: float) -> None:
         while self._calls and self._calls[0] <= now - PACE_WINDOW_S:

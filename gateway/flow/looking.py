@@ -1,15 +1,18 @@
 """One look at a team's orders: the listing, page by page, and what it shows.
 
-It asks and reads; nothing is settled here. Reading happens beside the event loop: a long listing takes its time, which
-no order should wait for.
+It asks and reads; nothing is settled here. Reading happens beside the event loop, in threads of its own: a long listing
+takes its time, which no order should wait for. Each page waits for a call of the team's pace, so that a listing of many
+pages takes minutes, and is whole in the end.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.broker.vault import Secret
@@ -18,16 +21,30 @@ from gateway.core.absence import Mode, Sight, Witnesses, sight_of
 from gateway.core.cadence import Cadence
 from gateway.core.evidence import Answered, Evidence, NotSent
 from gateway.core.listing import ListedOrder, Page, joined, read_page
+from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 
-LISTING_TIMEOUT_S: Final = 30.0
-"""For all pages. A listing may be large, and nobody waits for it."""
+PAGE_TIMEOUT_S: Final = 30.0
+"""For one page. It may be large, and nobody waits for it."""
+
+LISTING_WITHIN_S: Final = 3_600.0
+"""For all pages: what was read an hour ago says little of what is there now."""
 
 MAX_PAGES: Final = 200
+SLOW_LISTING_S: Final = 60.0
+"""What takes longer is said: orders settle as late as that."""
+
+PAGES_AT_ONCE: Final = 8
+"""Of all teams: so many may be on their way or being read, which bounds the memory that they take."""
+
+READERS: Final = 2
+"""Threads that read pages. While one is at a long page another team's is read."""
+
 MAX_FOREIGN: Final = 10_000
 """Orders of other ledgers that one look tells apart."""
 
 Trouble = Literal["failed", "unreadable", "no_key"]
+T = TypeVar("T")
 
 
 class Lists(Protocol):
@@ -56,6 +73,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
 
     `trouble`: why it is no listing, or not all of one; what is listed is listed all the same. `whole`: nothing says
     that there is more. `pages`: calls that a look takes. `foreign`: upstream ids of orders that another ledger placed.
+    `began`: the monotonic instant before the first call; None where there was none.
     """
 
     pages: int
@@ -64,6 +82,17 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     listed: Mapping[str, Sequence[ListedOrder]] = msgspec.field(default_factory=dict)
     foreign: frozenset[str] = frozenset()
     sight: Sight | None = None
+    began: float | None = None
+
+
+class _Reading:
+    """A look under way: which pages were asked for, and what was read."""
+
+    def __init__(self) -> None:
+        self.asked: set[str | None] = set()
+        self.pages: list[Page] = []
+        self.spent_bytes = 0
+        self.began: float | None = None
 
 
 class Looker:
@@ -78,6 +107,8 @@ class Looker:
         metrics: Metrics,
         ledger_id: str,
         mode: Mode,
+        log: Log,
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._upstream = upstream
         self._keys = keys
@@ -85,38 +116,79 @@ class Looker:
         self._metrics = metrics
         self._ledger_id = ledger_id
         self._mode = mode
+        self._log = log
+        self._sleep = sleep
+        self._at_once = asyncio.Semaphore(PAGES_AT_ONCE)
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="listing-reader")
 
     async def look(self, wanted: Wanted, cadence: Cadence) -> Shown:
-        """Each page is a call of `cadence`'s; where it has none left, what was read is all that is shown."""
+        """Each page is a call of `cadence`'s, and waits for it. Where the listing does not end within its limits, what
+        was read is all that is shown.
+        """
         key = self._keys.key_of(wanted.team_id)
         if not isinstance(key, LentKey):
             return Shown(pages=0, trouble="no_key")
-        pages: list[Page] = []
-        trouble: Trouble | None = None
-        asked: set[str | None] = set()
-        url: str | None = None
-        spent_bytes = 0
-        deadline = self._clock.monotonic() + LISTING_TIMEOUT_S
-        while url not in asked and len(asked) < MAX_PAGES and cadence.may_call(self._clock.monotonic()):
-            asked.add(url)
-            cadence.called(self._clock.monotonic())
-            evidence = await self._ask(wanted.team, key.secret, deadline, url, spent_bytes)
-            if not isinstance(evidence, Answered) or not 200 <= evidence.status < 300:
-                trouble = "failed"
-                break
-            page = await asyncio.to_thread(read_page, evidence.body, evidence.link)
-            if page is None:
-                trouble = "unreadable"
-                break
-            pages.append(page)
-            spent_bytes += len(evidence.body)
-            if page.next is None:
-                break
-            url = page.next
+        reading = _Reading()
+        started = self._clock.monotonic()
+        trouble = await self._read(reading, wanted, key, cadence)
+        seconds = round(self._clock.monotonic() - started, 1)
+        if seconds > SLOW_LISTING_S:
+            self._log.warning("slow_listing", team=wanted.team, count=len(reading.asked), seconds=seconds)
+        pages, calls = reading.pages, len(reading.asked)
         if not pages:
-            return Shown(pages=len(asked), trouble=trouble or "failed")
-        calls = max(len(asked), len(pages) + (pages[-1].next is not None))
-        return await asyncio.to_thread(self._shown, pages, wanted, trouble, calls)
+            return Shown(pages=calls, trouble=trouble or "failed", began=reading.began)
+        calls = max(calls, len(pages) + (pages[-1].next is not None))
+        shown = await self._beside(lambda: self._shown(pages, wanted, trouble, calls))
+        return structs.replace(shown, began=reading.began)
+
+    async def _read(self, reading: _Reading, wanted: Wanted, key: LentKey, cadence: Cadence) -> Trouble | None:
+        """Page after page; why it ended before the last one, where that was no limit."""
+        until = self._clock.monotonic() + LISTING_WITHIN_S
+        url: str | None = None
+        while url not in reading.asked:
+            if len(reading.asked) >= MAX_PAGES or not await self._has_call(cadence, until):
+                limits = f"a listing may have {MAX_PAGES} pages and take {LISTING_WITHIN_S:.0f} s"
+                self._log.error("listing_too_long", team=wanted.team, count=len(reading.asked), error=limits)
+                return None
+            lent = self._keys.key_of(wanted.team_id)
+            if not isinstance(lent, LentKey):
+                return "no_key"
+            if lent.key_id != key.key_id:  # another key's pages may be another account's
+                return "failed"
+            page = await self._page(reading, wanted.team, key.secret, cadence, url)
+            if not isinstance(page, Page):
+                return page
+            reading.pages.append(page)
+            if page.next is None:
+                return None
+            url = page.next
+        return None
+
+    async def _has_call(self, cadence: Cadence, until: float) -> bool:
+        """Waits for one, but not beyond `until`."""
+        while (wait_s := cadence.call_in(now := self._clock.monotonic())) > 0:
+            if now + wait_s > until:
+                return False
+            await self._sleep(wait_s)
+        return True
+
+    async def _page(
+        self, reading: _Reading, team: str, key: Secret, cadence: Cadence, url: str | None
+    ) -> Page | Trouble:
+        async with self._at_once:
+            now = self._clock.monotonic()
+            reading.began = now if reading.began is None else reading.began
+            reading.asked.add(url)
+            cadence.called(now)
+            evidence = await self._ask(team, key, now + PAGE_TIMEOUT_S, url, reading.spent_bytes)
+            if not isinstance(evidence, Answered) or not 200 <= evidence.status < 300:
+                return "failed"
+            reading.spent_bytes += len(evidence.body)
+            page = await self._beside(lambda: read_page(evidence.body, evidence.link))
+            return "unreadable" if page is None else page
+
+    async def _beside(self, read: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
     async def _ask(self, team: str, key: Secret, deadline: float, url: str | None, spent_bytes: int) -> Evidence:
         began = self._clock.monotonic()

@@ -10,7 +10,7 @@ limit. Of several processes on one ledger one looks.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Literal, Protocol
 
 from gateway.broker.directory import LentKey
@@ -49,8 +49,12 @@ class KnowsTeams(LendsKey, Protocol):
 
 
 class Pass(Tally, kw_only=True):
-    """What one pass over all teams came to. `unknown`: orders that nobody is sure of, before it and after it."""
+    """What one pass over all teams came to. `unknown`: orders that nobody is sure of, before it and after it.
 
+    `seconds`: what it took, which is what the longest listing took.
+    """
+
+    seconds: float = 0.0
     looks: int = 0
     failed: int = 0
     unknown_before: int = 0
@@ -91,6 +95,7 @@ class Reconciler:
         terms: Terms,
         watch_s: float,
         per_minute: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._ledger = ledger
         self._keys = keys
@@ -101,7 +106,14 @@ class Reconciler:
         self._terms = terms
         self._per_minute = per_minute
         self._looker = Looker(
-            upstream=upstream, keys=keys, clock=clock, metrics=metrics, ledger_id=ledger_id, mode=terms.mode
+            upstream=upstream,
+            keys=keys,
+            clock=clock,
+            metrics=metrics,
+            ledger_id=ledger_id,
+            mode=terms.mode,
+            log=log,
+            sleep=sleep,
         )
         self._findings = Findings(ledger=ledger, clock=clock, metrics=metrics, log=log, watch_s=watch_s)
         self._teams: dict[int, _Team] = {}
@@ -125,11 +137,15 @@ class Reconciler:
         """
         came_to = Pass()
         await self._see(await self._ledger.unknown())
-        for team in self._teams.values():
-            came_to.unknown_before += len(team.unknown)
-            result = await self._look_safely(team, patrol=True, tally=came_to)
-            came_to.looks += 1
-            came_to.failed += result in (None, "failed", "unreadable", "no_key")
+        came_to.unknown_before = sum(len(team.unknown) for team in self._teams.values())
+        began, looks = (
+            self._clock.monotonic(),
+            [self._look_safely(team, patrol=True, tally=came_to) for team in self._teams.values()],
+        )
+        results = await asyncio.gather(*looks)
+        came_to.seconds = self._clock.monotonic() - began
+        came_to.looks = len(results)
+        came_to.failed = sum(result in (None, "failed", "unreadable", "no_key") for result in results)
         came_to.unknown_after = len(await self._ledger.unknown())
         return came_to
 
@@ -218,6 +234,7 @@ class Reconciler:
             )
             began = self._clock.monotonic()
             shown = await self._looker.look(wanted, team.cadence)
+            began = began if shown.began is None else shown.began
             finding = team.absence.looked(began, shown.sight, unknown)
             await self._findings.unknown(unknown, shown.listed, mine)
             await self._compare(team, shown.listed, watched, patrol=patrol, tally=mine)

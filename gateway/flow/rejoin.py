@@ -21,8 +21,8 @@ from gateway.core.listing import Listing, Page, joined, read_page
 from gateway.core.reentry import Reentry, Unreadable, foreign_orders, lacks, own_orders
 from gateway.errors import OperatorError
 
-LISTING_TIMEOUT_S: Final = 30.0
-"""A listing may be large, and nobody waits for an answer meanwhile."""
+PAGE_TIMEOUT_S: Final = 30.0
+"""For one page. It may be large, and nobody waits for an answer meanwhile."""
 
 MAX_PAGES: Final = 50
 """Of one listing. Two looks within a minute stay below the 100 calls that a key may carry: no order does meanwhile."""
@@ -133,17 +133,17 @@ class Looks:
             raise _Doubt(f"has no active key: ordergate key list {team.name}")
         if isinstance(team.key, KeyUnreadable):
             raise _Doubt(f"the record of {team.key.key_id} cannot be opened: see ordergate db check")
-        deadline = self._clock.monotonic() + LISTING_TIMEOUT_S
-        pages, spent_bytes = [await self._page(team.key, deadline, None, 0)], 0
+        pages, spent_bytes = [await self._page(team.key, None, 0)], 0
         while (following := pages[-1].page.next) is not None and len(pages) < MAX_PAGES:
             spent_bytes += pages[-1].size
-            pages.append(await self._page(team.key, deadline, following, spent_bytes))
+            pages.append(await self._page(team.key, following, spent_bytes))
         listing = joined([one.page for one in pages])
         if not listing.whole:
             raise _Doubt("its listing is, or may be, not all of its orders")
         return listing
 
-    async def _page(self, key: LentKey, deadline: float, page: str | None, spent_bytes: int) -> "_Read":
+    async def _page(self, key: LentKey, page: str | None, spent_bytes: int) -> "_Read":
+        deadline = self._clock.monotonic() + PAGE_TIMEOUT_S
         evidence = await self._upstream.list_orders(
             key=key.secret, deadline=deadline, page=page, spent_bytes=spent_bytes
         )

@@ -20,6 +20,7 @@ from gateway.ledger.sqlite import SqliteLedger, SqliteReader
 from gateway.ledger.sqlite_engine import close, connect, transaction
 from gateway.ledger.sqlite_reconcile import resolve
 from gateway.settings import Settings
+from gateway.settings.model import Reconcile
 from gateway.telemetry.logs import make_log
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.operations import SPEC_DIGEST
@@ -69,10 +70,15 @@ async def reconcile(settings: Settings, *, stay: bool) -> Reconciled:
                 )
                 looked = await reconciler.once()
                 if stay and looked.unknown_after:
-                    await _stay(reconciler, ledger, terms.settle_after_s + 4 * terms.interval_s)
+                    await _stay(reconciler, ledger, _patience(terms, looked))
             return Reconciled(looked=looked, still_unknown=(await ledger.unsettled())["unknown"])
         finally:
             await ledger.close()
+
+
+def _patience(terms: Reconcile, looked: Pass) -> float:
+    """Seconds in which a proof can be expected: its two looks, and the one that may be under way before them."""
+    return terms.settle_after_s + 4 * terms.interval_s + 3 * looked.seconds
 
 
 async def _stay(reconciler: Reconciler, ledger: SqliteLedger, within_s: float) -> None:

@@ -63,12 +63,14 @@ def simulated(
             cadence.began(now)
             day.began.append(now)
             read = 0
-            while read < pages and cadence.may_call(now):
+            begun = now
+            while read < pages:
+                now += cadence.call_in(now)
                 cadence.called(now)
                 day.calls.append(now)
                 read += 1
-            good = read == pages and well(now)
-            found = absence.looked(now, HOLDS_NONE if good else None, orders)
+            good = well(now)
+            found = absence.looked(begun, HOLDS_NONE if good else None, orders)
             cadence.ended(good=good, pages=pages, patrolled_at=now if patrol and good else None)
             day.patrols += [now] if patrol else []
             now += takes
@@ -154,10 +156,12 @@ def test_a_small_reserve_is_slow_and_gets_there(per_minute: int, pages: int) -> 
     assert set(day.settled) == {"0", "1"}
 
 
-def test_a_listing_of_more_pages_than_the_reserve_has_calls_settles_nothing_and_stays_in_it() -> None:
-    day = simulated([0.0], until=600, pages=6)
-    assert not day.settled
-    assert most_in_a_window(day.calls) <= PER_MINUTE
+@pytest.mark.parametrize(("pages", "per_minute"), [(6, 5), (50, 5), (3, 1), (200, 20)])
+def test_a_listing_of_more_pages_than_the_reserve_has_calls_waits_for_them(pages: int, per_minute: int) -> None:
+    takes = PACE_WINDOW_S * -(-pages // per_minute)
+    day = simulated([0.0], until=SETTLE + 4 * takes, pages=pages, per_minute=per_minute)
+    assert most_in_a_window(day.calls) <= per_minute
+    assert day.settled["0"] <= SETTLE + 3 * takes
 
 
 def test_looks_that_are_no_good_come_less_and_less_often() -> None:

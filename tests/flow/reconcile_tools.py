@@ -45,6 +45,9 @@ class MovedClock:
     def random_bytes(self, count: int) -> bytes:
         return os.urandom(count)
 
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 Row = dict[str, Any]
 
@@ -184,7 +187,7 @@ async def a_room(
     try:
         reconciler = Reconciler(
             ledger=ledger, ledger_id=LEDGER_ID, upstream=grid, keys=keys, intake=intake, clock=clock, metrics=metrics,
-            log=log, terms=terms, per_minute=per_minute, watch_s=WATCH,
+            log=log, terms=terms, per_minute=per_minute, watch_s=WATCH, sleep=clock.sleep,
         )  # fmt: skip
         yield Room(
             path=path, clock=clock, ledger=ledger, grid=grid, keys=keys, intake=intake, metrics=metrics, log=stream,

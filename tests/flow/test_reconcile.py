@@ -1,17 +1,21 @@
 """Looking for orders: what is found is settled, what is proven absent is watched, and everything else stays unknown."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import structs
 
-from gateway.broker.directory import KeyUnreadable
+from gateway.broker.directory import KeyUnreadable, LentKey
+from gateway.broker.vault import Secret
 from gateway.core.absence import Mode, Terms
+from gateway.core.cadence import PACE_WINDOW_S
 from gateway.core.evidence import Answered, Evidence, Sent
+from gateway.core.listing import Page, read_page
 from gateway.errors import LedgerError
-from gateway.flow import reconcile
+from gateway.flow import looking, reconcile
 from gateway.ledger.interface import Claimed
 from tests.flow.flow_tools import until
 from tests.flow.reconcile_tools import (
@@ -548,10 +552,157 @@ def test_a_reserve_of_two_listings_is_enough_for_a_proof(tmp_path: Path) -> None
     asyncio.run(play())
 
 
-@pytest.mark.parametrize("case", ["a page fails", "a page is its own next", "too many pages for the reserve"])
+@pytest.mark.parametrize(("per_minute", "pages"), [(2, 4), (5, 30), (1, 3)])
+def test_a_listing_of_more_pages_than_the_reserve_waits_for_each_and_proves_all_the_same(
+    tmp_path: Path, per_minute: int, pages: int
+) -> None:
+    async def play() -> None:
+        async with a_room(tmp_path / "o.db", per_minute=per_minute) as room:
+            rows = [entry(f"up-{number}", f"id-{number}") for number in range(2 * pages - 2)]
+            witness = await room.order("placed", "up-w")
+            there, gone = await room.order(), await room.order()
+            room.grid.says = paged([*rows, entry("up-w", witness), entry("up-x", there)], 2)
+            takes = PACE_WINDOW_S * pages / per_minute
+            await room.pass_by(2 * SETTLE + 4 * takes)
+            assert (await room.outcome(there), await room.outcome(gone)) == ("placed", "not_placed")
+            asked = [at for at, team, _ in room.grid.asked if team == "team-1"]
+            windows = [sum(start <= at < start + PACE_WINDOW_S for at in asked) for start in asked]
+            assert max(windows) <= per_minute
+            said = room.logged("slow_listing")
+            assert said[0]["team"] == "team-1" and said[0]["count"] == pages
+            assert said[0]["seconds"] >= takes - PACE_WINDOW_S
+            assert not room.logged("listing_too_long")
+
+    asyncio.run(play())
+
+
+def test_each_page_has_its_own_time(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with a_room(tmp_path / "o.db", per_minute=50) as room:
+            there = await room.order()
+            says = paged([*ROWS, entry("up-x", there)], 1)
+            left: list[float] = []
+            listed = room.grid.list_orders
+
+            async def slow(*, deadline: float, **more: Any) -> Evidence:
+                left.append(deadline - room.clock.now)
+                room.clock.now += 29
+                return await listed(deadline=deadline, **more)
+
+            room.grid.says = says
+            room.grid.list_orders = slow  # type: ignore[method-assign]  # each page takes almost all of its time
+            await room.pass_by(INTERVAL + 1)
+            assert await room.outcome(there) == "placed"
+            assert left[: len(ROWS) + 1] == [looking.PAGE_TIMEOUT_S] * (len(ROWS) + 1)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("limit", ["pages", "time"])
+def test_a_listing_without_end_is_given_up_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(looking, *(("MAX_PAGES", 12) if limit == "pages" else ("LISTING_WITHIN_S", 200.0)))
+
+    async def play() -> None:
+        async with a_room(tmp_path / "o.db", per_minute=50 if limit == "pages" else 2) as room:
+            gone = await room.order()
+            room.grid.says = lambda _, page: answer(
+                {"data": [], "next": f"?page={1 if page is None else 1 + int(page.rpartition('=')[2])}"}
+            )
+            await room.pass_by(INTERVAL + 1)
+            assert await room.outcome(gone) == "unknown"
+            (said,) = room.logged("listing_too_long")
+            assert said["team"] == "team-1" and said["count"] == len(room.grid.asked) == (
+                12 if limit == "pages" else 8
+            )
+            assert room.results() == {"incomplete": 1}
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("key", [None, LentKey(key_id="another", secret=Secret("team-1"))])
+def test_a_key_that_goes_while_pages_are_read_ends_the_look(tmp_path: Path, key: LentKey | None) -> None:
+    async def play() -> None:
+        async with a_room(tmp_path / "o.db", per_minute=50) as room:
+            there = await room.order()
+            says = paged([*ROWS, entry("up-x", there)], 3)
+
+            def changes(team: str, page: str | None) -> Evidence:
+                if key is None:
+                    del room.keys[1]
+                else:
+                    room.keys[1] = key
+                said: Evidence = says(team, page)
+                return said
+
+            room.grid.says = changes
+            await room.pass_by(INTERVAL)
+            assert len(room.grid.asked) == 1
+            assert room.results() == {"no_key" if key is None else "failed": 1}
+
+    asyncio.run(play())
+
+
+def test_a_long_page_of_one_team_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+    read_by: set[str] = set()
+
+    def hangs(body: bytes, link: str | None) -> Page | None:
+        read_by.add(threading.current_thread().name.partition("_")[0])
+        if b"hang" in body:
+            goes_on.wait()
+        return read_page(body, link)
+
+    monkeypatch.setattr(looking, "read_page", hangs)
+
+    async def play() -> None:
+        async with a_room(tmp_path / "o.db") as room:
+            mine, theirs = await room.order(team_id=1), await room.order(team_id=2)
+            room.lists(entry("hang", mine))
+            room.lists(entry("up-2", theirs), team="team-2")
+            try:
+                async with asyncio.TaskGroup() as looks:
+                    while await room.outcome(theirs) == "unknown":
+                        await room.reconciler._start_looking(looks)
+                        room.clock.now += 1
+                        await asyncio.sleep(0.01)
+                    assert await room.outcome(mine) == "unknown"
+                    goes_on.set()
+            finally:
+                goes_on.set()
+            assert await room.outcome(mine) == "placed"
+            assert read_by == {"listing-reader"}, "none of the threads that everything else shares"
+
+    asyncio.run(play())
+
+
+def test_few_pages_are_on_their_way_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "PAGES_AT_ONCE", 1)
+    under_way: list[str] = []
+
+    async def play() -> None:
+        async with a_room(tmp_path / "o.db") as room:
+            orders = [await room.order(team_id=team_id) for team_id in (1, 2)]
+
+            async def says(team: str, _: str | None) -> Evidence:
+                under_way.append(team)
+                assert len(under_way) == 1
+                await asyncio.sleep(0.01)
+                under_way.remove(team)
+                return answer([entry(f"of-{team}", orders[int(team[-1]) - 1])])
+
+            room.grid.says = says
+            await room.pass_by(INTERVAL + 1)
+            assert [await room.outcome(order_id) for order_id in orders] == ["placed"] * 2
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("case", ["a page fails", "a page is its own next"])
 def test_a_listing_that_is_not_read_to_its_end_shows_what_it_shows(tmp_path: Path, case: str) -> None:
     async def play() -> None:
-        async with a_room(tmp_path / "o.db", per_minute=2 if case.startswith("too many") else 50) as room:
+        async with a_room(tmp_path / "o.db", per_minute=50) as room:
             there, gone = await room.order(), await room.order()
             rows = [entry("up-x", there), *ROWS]
             fails_at, odd = (
@@ -590,7 +741,7 @@ def test_one_pass_looks_at_everything_once_and_says_what_came_of_it(
             came_to = await by.reconciler.once()
             assert structs.asdict(came_to) == {
                 "found": 1, "absent": 0, "late": 1, "duplicates": 1,
-                "looks": 2, "failed": 1, "unknown_before": 2, "unknown_after": 1,
+                "looks": 2, "failed": 1, "unknown_before": 2, "unknown_after": 1, "seconds": 0.0,
             }  # fmt: skip
             assert await room.outcome(gone) == "unknown"
             assert len(by.grid.asked) == 2

@@ -111,7 +111,7 @@ DEFECTS: Final = (
         file="gateway/core/cadence.py",
         text="return self._since(now - PACE_WINDOW_S) < self._per_minute",
         by="return True",
-        test="tests/core/test_cadence.py::test_a_listing_of_more_pages_than_the_reserve_has_calls_settles_nothing_and_stays_in_it",
+        test="tests/core/test_cadence.py::test_a_listing_of_more_pages_than_the_reserve_has_calls_waits_for_them",
     ),
     Defect(
         name="A find settles whatever has become of the order meanwhile.",
