@@ -216,7 +216,7 @@ class Overloaded(Problem):
 
 
 class LedgerUnavailable(Problem):
-    type, title, status = "ledger-unavailable", "The ledger cannot take the order; nothing was sent", 503
+    type, title, status = "ledger-unavailable", "The ledger cannot be used; nothing was sent", 503
 
 
 class Draining(Problem):

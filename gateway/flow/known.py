@@ -12,6 +12,7 @@ from gateway.flow.answer import (
     matched_by_body,
     problem_answer,
 )
+from gateway.flow.intake import Intake
 from gateway.flow.ports import OrderRequest
 from gateway.ledger.interface import Known
 
@@ -47,6 +48,16 @@ def refused(
     return problem_answer(
         problem, request_id=request.request_id, outcome=outcome, order_id=order_id, retry_s=retry_s
     )
+
+
+def require_knowledge(intake: Intake) -> None:
+    """LedgerUnavailable while the ledger is in quarantine: of an order that was placed since it says `not_placed`."""
+    if intake.quarantined:
+        detail = (
+            "The ledger is older than what was placed, so what it says of orders may not be true; an operator has to"
+            " run `ordergate db rejoin`."
+        )
+        raise LedgerUnavailable(detail, headers=(("retry-after", str(RETRY_QUARANTINED_S)),))
 
 
 def rejoin_needed(request: OrderRequest) -> Answer:

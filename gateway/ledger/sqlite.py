@@ -127,7 +127,8 @@ class SqliteLedger:
         """Takes over what is in nobody's hand: what was in flight is `unknown`, what was queued is `not_placed`.
 
         That is what processes that are gone held; and of this process's own what is not `in_hand` any more, which
-        gives the ids of orders and requests that it is still about. Returns how many of each; mostly writes nothing.
+        gives the ids of orders and requests that it is still about. Returns how many of each; mostly writes nothing,
+        and nothing while the ledger is in quarantine.
         """
         held = await self._follow(unsettled_of_owners)
         gone = set(await asyncio.to_thread(self._owner.gone, {order.owner for order in held}))

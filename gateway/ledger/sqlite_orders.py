@@ -22,6 +22,7 @@ from gateway.ledger.interface import (
     Seals,
     Settlement,
 )
+from gateway.ledger.mark import quarantine_of
 from gateway.ledger.sqlite_rows import TABLE, OrderRow, named_by_body, named_by_key
 
 _CLAIM: Final = """
@@ -181,7 +182,11 @@ class OrderWrites:
     def recover(self, connection: apsw.Connection, left: Sequence[HeldOrder], settled_ms: int) -> tuple[int, int]:
         """What nobody has in hand any more. Of what was in flight nobody saw whether it was sent; of what was queued
         nothing was. Returns how many became `unknown`, and how many `not_placed`.
+
+        Nothing while the ledger is in quarantine: what it calls queued may have been sent since, as a rejoin will find.
         """
+        if quarantine_of(connection) is not None:
+            return 0, 0
         unknown = not_placed = 0
         for order in left:
             expected = {"order_id": order.order_id, "version": order.version}

@@ -9,6 +9,7 @@ from typing import Any, Final
 import apsw
 
 from gateway.core.absence import WITNESS_BEFORE_MS
+from gateway.ledger.mark import quarantine_of
 
 _PART: Final = 500
 """Rows looked at in one step, a few milliseconds' work: no order waits long behind it."""
@@ -47,7 +48,12 @@ class Part:
 
 
 def next_part(connection: apsw.Connection, after: int, ttl_ms: int, tick: int) -> tuple[Part, bool] | None:
-    """The next part, and whether anything in it is to be forgotten; None where what follows is too young."""
+    """The next part, and whether anything in it is to be forgotten; None where what follows is too young.
+
+    None while the ledger is in quarantine, too: what bears witness to the rejoin's listings stays.
+    """
+    if quarantine_of(connection) is not None:
+        return None
     reach = {"after": after, "part": _PART, "settled_by": tick - ttl_ms}
     upto: int | None = connection.execute(_REACH, reach).get
     if upto is None:

@@ -24,6 +24,7 @@ _ANY: Final[tuple[type[Problem], ...]] = (
 _ADMIN_HEALTH: Final[tuple[type[Problem], ...]] = (*_ANY, errors.Forbidden)
 _ADMIN: Final[tuple[type[Problem], ...]] = (*_ADMIN_HEALTH, errors.Unauthorized)
 _TENANTS: Final[tuple[type[Problem], ...]] = (*_ANY, errors.Unauthorized, errors.TenantSuspended)
+_LOOKS: Final[tuple[type[Problem], ...]] = (*_TENANTS, errors.LedgerUnavailable)
 _ORDERS: Final[tuple[type[Problem], ...]] = (
     *_TENANTS, errors.IdempotencyKeyRequired, errors.NotAcceptable, errors.RequestTimeout, errors.OrderInFlight,
     errors.BodyTooLarge, errors.UnsupportedMediaType, errors.InvalidOrder, errors.ReservedMetadata,
@@ -52,7 +53,7 @@ def tenant_document() -> Json:
         "/orders/{orderId}": {
             "get": _operation(
                 "showOrder", "One order of yours, as the ledger holds it", _ok("The order", _ref("Order")),
-                problems=_TENANTS, parameters=[order_id], security=_TENANT_TOKEN,
+                problems=_LOOKS, parameters=[order_id], security=_TENANT_TOKEN,
             )
         },
         **_common_paths(),
@@ -120,7 +121,7 @@ def _list_orders() -> Json:
     }  # fmt: skip
     return _operation(
         "listOrders", "Your orders, newest first", _ok("A page", page),
-        problems=_TENANTS, parameters=parameters, security=_TENANT_TOKEN,
+        problems=_LOOKS, parameters=parameters, security=_TENANT_TOKEN,
     )  # fmt: skip
 
 

@@ -7,6 +7,8 @@ import msgspec
 from litestar import Litestar, Request, Response, asgi, get
 
 from gateway.errors import NotFound
+from gateway.flow.intake import Intake
+from gateway.flow.known import require_knowledge
 from gateway.ledger.interface import Ledger
 from gateway.telemetry.logs import Log
 from gateway.web.auth import Authenticator
@@ -28,7 +30,13 @@ MAX_ID_CHARS = 36
 
 
 def tenant_app(
-    *, orders: OrderEndpoint, ledger: Ledger, authenticator: Authenticator, reasons: Reasons, log: Log
+    *,
+    orders: OrderEndpoint,
+    ledger: Ledger,
+    intake: Intake,
+    authenticator: Authenticator,
+    reasons: Reasons,
+    log: Log,
 ) -> AsgiApp:
     @asgi("/orders", copy_scope=False)
     async def collection(scope: Any, receive: Any, send: Any) -> None:
@@ -43,6 +51,7 @@ def tenant_app(
 
     async def list_orders(scope: Any, send: Send) -> None:
         tenant = authenticator.active_tenant(scope)
+        require_knowledge(intake)
         request: Request[Any, Any, Any] = Request(scope)
         wanted = filter_of(list(request.query_params.multi_items()), tenant.tenant_id)
         found = await ledger.page(wanted)
@@ -53,6 +62,7 @@ def tenant_app(
     @get("/orders/{order_id:str}")
     async def show_order(request: Request[Any, Any, Any], order_id: str) -> Response[bytes]:
         tenant = authenticator.active_tenant(request.scope)
+        require_knowledge(intake)
         known = len(order_id) == MAX_ID_CHARS
         order = await ledger.find(order_id, tenant_id=tenant.tenant_id) if known else None
         if order is None:

@@ -130,6 +130,7 @@ def tenant_listener(parts: Parts, upstream: OfferGrid) -> AsgiApp:
     return tenant_app(
         orders=orders,
         ledger=parts.ledger,
+        intake=parts.intake,
         authenticator=authenticator,
         reasons=parts.readiness.reasons,
         log=parts.log,

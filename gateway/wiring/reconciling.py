@@ -16,6 +16,7 @@ from gateway.flow.intake import Intake
 from gateway.flow.reconcile import Pass, Reconciler
 from gateway.ledger.interface import Resolution, StoredOrder
 from gateway.ledger.ledger_time import LedgerTime
+from gateway.ledger.mark import quarantine_of
 from gateway.ledger.sqlite import SqliteLedger, SqliteReader
 from gateway.ledger.sqlite_engine import close, connect, transaction
 from gateway.ledger.sqlite_reconcile import resolve
@@ -28,6 +29,7 @@ from gateway.wiring.storage import open_storage
 from gateway.wiring.upstream import open_upstream
 
 _POLL_S = 0.1
+_QUARANTINED = "the ledger is older than what was placed and knows too little: `ordergate db rejoin` comes first"
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,7 @@ async def reconcile(settings: Settings, *, stay: bool) -> Reconciled:
         ledger = SqliteLedger(storage.path, storage.vault, clock, lambda *_: None)
         try:
             if await ledger.in_quarantine():
-                raise Refused("the ledger was restored and knows too little: `ordergate db rejoin` comes first")
+                raise Refused(_QUARANTINED)
             await ledger.recover(tuple)  # this process places none
             async with open_upstream(settings, clock) as upstream:
                 reconciler = Reconciler(
@@ -97,7 +99,10 @@ async def _stay(reconciler: Reconciler, ledger: SqliteLedger, within_s: float) -
 
 
 def resolve_by_hand(settings: Settings, order_id: str, placed_as: str | None, reason: str) -> StoredOrder:
-    """An operator's word on an unknown order, with its audit row. Refused where it is not unknown."""
+    """An operator's word on an unknown order, with its audit row.
+
+    Refused where it is not unknown, and while the ledger is in quarantine.
+    """
     clock = SystemClock()
     with open_storage(settings, clock) as storage:
         reader = SqliteReader(storage.path, storage.vault)
@@ -109,6 +114,8 @@ def resolve_by_hand(settings: Settings, order_id: str, placed_as: str | None, re
                 order_id=order_id, placed_as=placed_as, reason=reason, who=getpass.getuser(), at_ms=clock.wall_ms()
             )
             with transaction(connection):
+                if quarantine_of(connection) is not None:
+                    raise Refused(_QUARANTINED)
                 tick = LedgerTime(connection, clock).tick()
                 watch_ms = round(settings.reconcile.watch_s * 1000)
                 resolve(connection, storage.vault, word, tick=tick, watch_ms=watch_ms)

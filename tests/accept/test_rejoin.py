@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import httpx
 import pytest
@@ -98,7 +99,9 @@ def posts(sandbox: SandboxThread) -> int:
 
 
 def nothing_goes_out(stack: Stack, sandbox: SandboxThread, *names: str) -> None:
-    """The quarantine, as tenants see it: known or new, with a key or without, nothing is sent and nothing claimed."""
+    """The quarantine, as tenants see it: known or new, with a key or without, nothing is sent, nothing claimed, and
+    nothing told of what the ledger believes.
+    """
     before, listed = posts(sandbox), program(stack).within("orders", "list", "--json").out
     for name in (*names, "never seen"):
         for key in (True, False):
@@ -107,6 +110,11 @@ def nothing_goes_out(stack: Stack, sandbox: SandboxThread, *names: str) -> None:
             assert (found["outcome"], found["retryable"]) == ("not_placed", True)
             assert "ordergate db rejoin" in found["detail"] and "orderId" not in found
             assert int(answer.headers["retry-after"]) >= 1
+    for path in ("/orders", f"/orders/{UUID(int=0)}", *(f"/orders/{row['orderId']}" for row in json.loads(listed))):
+        with stack.client() as client:
+            looked = client.get(path)
+        assert "ordergate db rejoin" in problem(looked, 503, "ledger-unavailable")["detail"], "it may be untrue"
+        assert int(looked.headers["retry-after"]) >= 1
     assert reasons(stack) == ["rejoin needed"]
     assert posts(sandbox) == before
     assert program(stack).within("orders", "list", "--json").out == listed
@@ -140,8 +148,8 @@ def test_what_was_placed_after_the_backup_is_known_again(stack: Stack, sandbox: 
     restore(stack, file)
     stack.start()
     nothing_goes_out(stack, sandbox, "before", "after")
-    with stack.client() as client:
-        assert [row["upstreamOrderId"] for row in client.get("/orders").json()["orders"]] == [known["before"]]
+    listed = program(stack).within("orders", "list", "--json").value
+    assert [row["upstreamOrderId"] for row in listed] == [known["before"]], "operators see what there is"
     done = rejoin(stack)
     assert [(row["was"], row["way"]) for row in done["orders"]] == [(None, "inserted")] * 3
     (team,) = done["teams"]
@@ -238,11 +246,46 @@ def test_an_order_in_flight_in_the_backup_is_placed_by_the_rejoin(stack: Stack, 
     asking.join(60)
     restore(stack, file)
     stack.start()
+    beats(stack, 3)
     (row,) = program(stack).within("orders", "list", "--json").value
-    assert row["outcome"] == "unknown", "recovered, and not looked for"
-    assert [(row["was"], row["way"]) for row in rejoin(stack)["orders"]] == [("unknown", "placed")]
+    assert row["outcome"] == "in_flight", "neither recovered nor looked for"
+    assert [(row["was"], row["way"]) for row in rejoin(stack)["orders"]] == [("in_flight", "placed")]
     orders_are_taken(stack)
     each_is_there_once(stack, sandbox, {"cut off": sandbox.orders[0].order_id})
+
+
+def test_what_waited_in_the_backup_is_called_not_placed_after_the_rejoin_only(sandbox: SandboxThread) -> None:
+    """It may have been sent since: until the rejoin has looked, nobody says that it was not."""
+    with a_stack(sandbox, upstream__max_in_flight=1, admission__max_wait_s=8) as stack:
+        sandbox.set_fault("place_then_hang", count=1)
+        waiting = [threading.Thread(target=_hang_up, args=(stack, name)) for name in ("first", "second")]
+        for thread in waiting:
+            thread.start()
+            wait_until(lambda: posts(sandbox) == 1, "the first is under way")
+        wait_until(lambda: _outcomes(stack) == ["in_flight", "queued"], "one waits")
+        file = back_up(stack)
+        stack.process.kill()
+        for thread in waiting:
+            thread.join(60)
+        restore(stack, file)
+        stack.start()
+        beats(stack, 3)
+        assert _outcomes(stack) == ["in_flight", "queued"]
+        nothing_goes_out(stack, sandbox, "first", "second")
+        done = program(stack)("orders", "resolve", _listed(stack)["in_flight"], "--not-placed", "--reason", "x")
+        assert done.status == 4 and "ordergate db rejoin" in done.err
+        assert [row["was"] for row in rejoin(stack)["orders"]] == ["in_flight"]
+        orders_are_taken(stack)
+        wait_until(lambda: _outcomes(stack) == ["not_placed", "placed"], "taken over")
+
+
+def _outcomes(stack: Stack) -> list[str]:
+    return sorted(row["outcome"] for row in program(stack).within("orders", "list", "--json").value)
+
+
+def _listed(stack: Stack) -> dict[str, str]:
+    """Order ids by outcome."""
+    return {row["outcome"]: row["orderId"] for row in program(stack).within("orders", "list", "--json").value}
 
 
 def test_in_quarantine_unknown_orders_are_not_looked_for(sandbox: SandboxThread) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from gateway.errors import LedgerStale
 from gateway.ledger.interface import AttemptEnd, Claimed, Known, OrderFilter
+from gateway.ledger.mark import Quarantine, end_quarantine, put_into_quarantine
+from gateway.ledger.sqlite_engine import connect
 from gateway.ledger.sqlite_owner import Owner
 from tests.ledger.ledger_tools import ENDED, START, a_ledger, alter, claimed, dump, end, new_order
 
@@ -29,6 +31,29 @@ def test_a_living_process_keeps_its_orders_and_a_gone_one_does_not(tmp_path: Pat
             outcomes = {order.order_id: order.outcome for order in await other.page(OrderFilter())}
             assert outcomes == {sent.order_id: "unknown", waiting.order_id: "not_placed"}  # type: ignore[union-attr]  # it is new
             assert await other.recover(tuple) == (0, 0)
+
+    asyncio.run(play())
+
+
+def test_in_quarantine_nothing_is_taken_over_and_nothing_forgotten(tmp_path: Path) -> None:
+    """What the ledger calls queued may have been sent since, and what it calls not placed may be there."""
+    path = tmp_path / "o.db"
+
+    async def play() -> None:
+        async with a_ledger(path) as other:
+            async with a_ledger(path) as ledger:
+                await claimed(ledger)
+                await ledger.claim(new_order("waits"), None)
+                await ledger.settle(await claimed(ledger), ENDED, end("not_placed"))
+            connection = connect(path)
+            put_into_quarantine(connection, Quarantine(reason="restored", since_tick=0))
+            before = dump(path)
+            assert (await other.recover(tuple), await other.reap(0)) == ((0, 0), 0)
+            assert dump(path) == before
+            end_quarantine(connection)
+            connection.close()
+            assert await other.recover(tuple) == (1, 1)
+            assert await other.reap(0) == 2
 
     asyncio.run(play())
 
