@@ -68,12 +68,19 @@ def restore(file: Path) -> None:
 
 
 @db.command("rejoin", example="ordergate db rejoin")
-def rejoin() -> None:
+@click.option(
+    "--without",
+    multiple=True,
+    metavar="TEAM",
+    help="Leave this team unread, which has no usable key. What was placed for it since the backup stays unknown: "
+    "repeated, it is placed a second time.",
+)
+def rejoin(without: tuple[str, ...]) -> None:
     """Enter what OfferGrid has, and end the quarantine. What a restored ledger must do before it places orders."""
     settings = read_settings()
     from gateway.wiring.database import rejoin_ledger
 
-    done = rejoin_ledger(settings, lambda text: click.echo(text, err=True))
+    done = rejoin_ledger(settings, lambda text: click.echo(text, err=True), frozenset(without))
     answer(_view(done), "\n".join(_lines(done)))
 
 
@@ -119,7 +126,10 @@ def _lines(done: "Rejoined") -> list[str]:
             )
     made = done.entered.tenants_made
     lines += [f"tenant {name} was not there; it is made again, suspended" for name in made]
-    lines += [f"team {name} has no key: its listing was not read" for name in done.unread]
+    lines += [
+        f"team {name} was not read: what the ledger lost of it is placed again when repeated"
+        for name in done.unread
+    ]
     return [*lines, "the quarantine has ended: orders are placed again"]
 
 

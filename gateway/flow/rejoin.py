@@ -31,7 +31,10 @@ SAY_EVERY_S: Final = 5.0
 
 
 class TeamToRead(msgspec.Struct, frozen=True, kw_only=True):
-    """A team with its active key. `witnesses`: order id and upstream order id of what a complete listing must hold."""
+    """A team with its active key, or another usable one.
+
+    `witnesses`: order id and upstream order id of what a complete listing must hold.
+    """
 
     team_id: int
     name: str
@@ -130,7 +133,10 @@ class Looks:
 
     async def _listing(self, team: TeamToRead) -> Listing:
         if team.key is None:
-            raise _Doubt(f"has no active key: ordergate key list {team.name}")
+            raise _Doubt(
+                "has no usable key, so nobody can tell what was placed for it: ordergate key add"
+                f" {team.name}, or see ordergate db rejoin --help"
+            )
         if isinstance(team.key, KeyUnreadable):
             raise _Doubt(f"the record of {team.key.key_id} cannot be opened: see ordergate db check")
         pages, spent_bytes = [await self._page(team.key, None, 0)], 0

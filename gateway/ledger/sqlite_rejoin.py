@@ -13,6 +13,7 @@ import msgspec
 from gateway.core.reentry import Reentry
 from gateway.ledger.interface import Seals
 from gateway.ledger.mark import end_quarantine
+from gateway.ledger.sqlite_directory import audit
 
 WITNESS_MS: Final = 3_600_000
 """Orders placed within an hour before the team's last one bear witness to a listing."""
@@ -59,10 +60,6 @@ ON CONFLICT DO NOTHING
 _DIRECTORY_MOVED: Final = "UPDATE meta SET value = value + 1 WHERE name = 'directory_version'"
 """By which running instances know that they may place orders again."""
 
-_AUDIT: Final = """
-INSERT INTO audit (at_ms, who, action, subject, change) VALUES (?, 'operator', 'db rejoin', 'ledger', ?)
-"""
-
 Way = Literal["inserted", "placed", "known", "forgotten", "duplicate", "contradicts"]
 
 
@@ -96,6 +93,12 @@ def witnesses(connection: apsw.Connection, team_id: int) -> list[tuple[str, str]
     return [(order_id, upstream_order_id) for order_id, upstream_order_id in rows]
 
 
+def team_names(connection: apsw.Connection) -> list[tuple[int, str]]:
+    """Every team's id and name."""
+    rows: list[Any] = connection.execute("SELECT team_id, name FROM teams").fetchall()
+    return [(team_id, name) for team_id, name in rows]
+
+
 class Entered(msgspec.Struct, frozen=True, kw_only=True):
     """What a rejoin entered. `tenants_made`: names that the ledger did not know; they are suspended."""
 
@@ -104,16 +107,25 @@ class Entered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rejoin(
-    connection: apsw.Connection, seals: Seals, now: Moment, orders: Mapping[int, Sequence[Reentry]]
+    connection: apsw.Connection,
+    seals: Seals,
+    now: Moment,
+    orders: Mapping[int, Sequence[Reentry]],
+    *,
+    who: str,
+    unread: Sequence[str] = (),
 ) -> Entered:
-    """Enters the orders of each team and ends the quarantine, inside the caller's transaction."""
+    """Enters the orders of each team and ends the quarantine, inside the caller's transaction.
+
+    For the audit log: `who` did it, and which teams were left `unread` by their word.
+    """
     enters = _Enters(connection, seals, now)
     entries = [entry for team_id, own in orders.items() for entry in enters.enter(team_id, own)]
     end_quarantine(connection)
     connection.execute(_DIRECTORY_MOVED)
-    ways = Counter(entry.way for entry in entries)
-    change = msgspec.json.encode({**ways, "tenantsMade": enters.tenants_made}).decode()
-    connection.execute(_AUDIT, (now.wall_ms, change))
+    ways: dict[str, object] = dict(Counter(entry.way for entry in entries))
+    change = ways | {"tenantsMade": enters.tenants_made, "unread": unread}
+    audit(connection, at_ms=now.wall_ms, who=who, action="db rejoin", subject="ledger", change=change)
     return Entered(entries=tuple(entries), tenants_made=tuple(enters.tenants_made))
 
 

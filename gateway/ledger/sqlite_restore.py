@@ -23,14 +23,12 @@ from gateway.ledger.partial import partial, put_over, sync_folder
 from gateway.ledger.sqlite_alone import alone
 from gateway.ledger.sqlite_backup import make_single, told
 from gateway.ledger.sqlite_check import check_file, count_orders
+from gateway.ledger.sqlite_directory import audit
 from gateway.ledger.sqlite_engine import connect, make_folder, schema_version, transaction
 from gateway.ledger.sqlite_log import require_whole_log
 
 _REPLACED: Final = ".replaced-"
 _LOG: Final = "-wal"
-_AUDIT: Final = """
-INSERT INTO audit (at_ms, who, action, subject, change) VALUES (?, 'operator', 'db restore', 'ledger', ?)
-"""
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +39,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     replaced: Path | None
 
 
-def restore(path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock) -> Restored:
-    """Makes `backup` the ledger at `path`, durably. The backup itself stays as it is.
+def restore(path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock, *, who: str) -> Restored:
+    """Makes `backup` the ledger at `path`, durably. The backup itself stays as it is. `who`: for the audit log.
 
     `fits` raises where a ledger with this check value is not under the master key that is there. Refused where a
     process lives on the ledger, or the backup is not a whole ledger's of this version or an older one.
@@ -56,7 +54,7 @@ def restore(path: Path, backup: Path, fits: Callable[[bytes], None], clock: Cloc
         make_folder(path.parent)
         with alone(path), partial(path) as beside:
             _copy(backup, beside)
-            orders = _prepare(beside, path, backup, fits, clock)
+            orders = _prepare(beside, path, backup, fits, clock, who)
             with _set_aside(path, clock) as replaced:
                 put_over(beside, path)
     return Restored(ledger=path, orders=orders, replaced=replaced)
@@ -70,7 +68,7 @@ def _copy(backup: Path, to: Path) -> None:
         shutil.copyfile(log, to.with_name(to.name + _LOG))
 
 
-def _prepare(file: Path, path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock) -> int:
+def _prepare(file: Path, path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock, who: str) -> int:
     """Looks the copy through and puts it into quarantine. Returns how many orders it holds."""
     findings = check_file(file)
     if findings:
@@ -85,7 +83,8 @@ def _prepare(file: Path, path: Path, backup: Path, fits: Callable[[bytes], None]
         with transaction(connection):
             tick = LedgerTime(connection, clock).tick()
             put_into_quarantine(connection, Quarantine(reason="restored", since_tick=tick), read_mark(path))
-            connection.execute(_AUDIT, (clock.wall_ms(), msgspec.json.encode({"backup": backup.name}).decode()))
+            change = {"backup": backup.name}
+            audit(connection, at_ms=clock.wall_ms(), who=who, action="db restore", subject="ledger", change=change)
         make_single(connection)
         return count_orders(connection)
     finally:

@@ -1,7 +1,7 @@
 """The ledger's file as a whole: looked through, copied, put back, and made to know again what was placed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import apsw
@@ -17,9 +17,10 @@ from gateway.ledger.mark import Mark, Quarantine, examine, keep_mark, last_beat,
 from gateway.ledger.sqlite_backup import BackedUp, back_up
 from gateway.ledger.sqlite_check import Finding, check_file, check_rows, count_orders
 from gateway.ledger.sqlite_engine import connect, transaction
-from gateway.ledger.sqlite_rejoin import Entered, Moment, rejoin, witnesses
+from gateway.ledger.sqlite_rejoin import Entered, Moment, rejoin, team_names, witnesses
 from gateway.ledger.sqlite_restore import Restored, restore
 from gateway.settings import Settings
+from gateway.wiring.actor import actor
 from gateway.wiring.storage import Storage, open_storage
 from gateway.wiring.upstream import open_upstream
 
@@ -35,7 +36,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 class Rejoined(msgspec.Struct, frozen=True, kw_only=True):
     """`entered` None: the ledger was in no quarantine, and nothing was looked at.
 
-    `unread`: teams without a key that is not revoked; nobody can read their listing, and nobody can order for them.
+    `unread`: teams whose listing was not read, by an operator's word. What the ledger lost of them stays lost.
     """
 
     entered: Entered | None
@@ -69,13 +70,14 @@ def restore_ledger(settings: Settings, backup: Path) -> Restored:
     """See `sqlite_restore.restore`. BadSettings where the master key is not there, or not the backup's."""
     path, clock = _path(settings), SystemClock()
     vault = load_or_create_master_key(Path(settings.secrets.master_key_file), may_create=False, clock=clock)
-    return restore(path, backup, vault.require_check_value, clock)
+    return restore(path, backup, vault.require_check_value, clock, who=actor())
 
 
-def rejoin_ledger(settings: Settings, say: Callable[[str], None]) -> Rejoined:
+def rejoin_ledger(settings: Settings, say: Callable[[str], None], without: Collection[str] = ()) -> Rejoined:
     """Ends a quarantine, when every team's listing was read and entered; see `flow.rejoin`.
 
-    ListingsInDoubt where one could not be: nothing was changed.
+    ListingsInDoubt where one could not be: nothing was changed. `without`: names of teams to leave unread; Refused
+    where one is not there or has a key to read it with.
     """
     path, clock = ledger_file(settings), SystemClock()
     with open_storage(settings, clock) as storage:
@@ -84,13 +86,21 @@ def rejoin_ledger(settings: Settings, say: Callable[[str], None]) -> Rejoined:
             time, quarantine = look_at_mark(connection, storage, clock)
             if quarantine is None:
                 return Rejoined(entered=None)
-            teams, unread = _teams(connection, storage, clock)
+            teams = _teams(connection, storage, clock, without)
+            unread = tuple(sorted(without))
+            for name in unread:
+                say(
+                    f"team {name}: is not read. Orders that the ledger lost of it would be placed again when repeated"
+                )
             found = asyncio.run(_read(settings, storage, clock, time, quarantine, teams, say))
             now = Moment(wall_ms=clock.wall_ms(), tick=time.tick(), ttl_ms=round(settings.idempotency.ttl_s * 1000))
             with transaction(connection):
                 if quarantine_of(connection) not in (quarantine, None):  # None: another rejoin was faster
                     raise Refused("the ledger was put into quarantine again meanwhile: rejoin once more")
-                entered = rejoin(connection, storage.vault, now, {team.team_id: team.own for team in found})
+                orders = {team.team_id: team.own for team in found}
+                if any(team_id not in orders and name not in unread for team_id, name in team_names(connection)):
+                    raise Refused("a team was added meanwhile and not read: rejoin once more")
+                entered = rejoin(connection, storage.vault, now, orders, who=actor(), unread=unread)
             return Rejoined(entered=entered, teams=tuple(found), unread=unread)
         finally:
             connection.close()
@@ -122,22 +132,27 @@ def _path(settings: Settings) -> Path:
     return path
 
 
-def _teams(connection: apsw.Connection, storage: Storage, clock: Clock) -> tuple[list[TeamToRead], tuple[str, ...]]:
-    """The teams whose listings count, and those that have no key to read one with."""
+def _teams(
+    connection: apsw.Connection, storage: Storage, clock: Clock, without: Collection[str]
+) -> list[TeamToRead]:
+    """The teams whose listings count: all but those in `without`."""
     rows = storage.directory.rows()
     lent = Directory(rows, storage.vault, clock)
-    keyed = {key.team_id for key in rows.keys if key.state != "revoked"}
-    teams = [
+    if absent := set(without) - {team.name for team in rows.teams}:
+        raise Refused(f"there is no team {min(absent)}")
+    for team in rows.teams:
+        if team.name in without and lent.key_beside(team.team_id, ()) is not None:
+            raise Refused(f"team {team.name} has a usable key: its listing is read")
+    return [
         TeamToRead(
             team_id=team.team_id,
             name=team.name,
-            key=lent.key_of(team.team_id),
+            key=lent.key_beside(team.team_id, ()) or lent.key_of(team.team_id),
             witnesses=tuple(witnesses(connection, team.team_id)),
         )
         for team in rows.teams
-        if team.team_id in keyed
+        if team.name not in without
     ]
-    return teams, tuple(team.name for team in rows.teams if team.team_id not in keyed)
 
 
 async def _read(

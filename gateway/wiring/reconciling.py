@@ -1,7 +1,6 @@
 """Reconciling and resolving by hand, beside whatever serves."""
 
 import asyncio
-import getpass
 import io
 from contextlib import suppress
 
@@ -25,6 +24,7 @@ from gateway.settings.model import Reconcile
 from gateway.telemetry.logs import make_log
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.operations import SPEC_DIGEST
+from gateway.wiring.actor import actor
 from gateway.wiring.storage import open_storage
 from gateway.wiring.upstream import open_upstream
 
@@ -111,7 +111,7 @@ def resolve_by_hand(settings: Settings, order_id: str, placed_as: str | None, re
             if reader.find(order_id, tenant_id=None) is None:
                 raise Refused(f"there is no order {order_id!r}")
             word = Resolution(
-                order_id=order_id, placed_as=placed_as, reason=reason, who=getpass.getuser(), at_ms=clock.wall_ms()
+                order_id=order_id, placed_as=placed_as, reason=reason, who=actor(), at_ms=clock.wall_ms()
             )
             with transaction(connection):
                 if quarantine_of(connection) is not None:

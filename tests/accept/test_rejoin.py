@@ -1,6 +1,8 @@
 """A ledger that lost something places nothing before it knows again what was placed; then nothing is placed twice."""
 
 import json
+import os
+import pwd
 import shutil
 import signal
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+import apsw
 import httpx
 import pytest
 
@@ -256,7 +259,8 @@ def test_an_order_in_flight_in_the_backup_is_placed_by_the_rejoin(stack: Stack, 
 
 def test_what_waited_in_the_backup_is_called_not_placed_after_the_rejoin_only(sandbox: SandboxThread) -> None:
     """It may have been sent since: until the rejoin has looked, nobody says that it was not."""
-    with a_stack(sandbox, upstream__max_in_flight=1, admission__max_wait_s=8) as stack:
+    patient = {"upstream__timeout_s": 60, "admission__max_wait_s": 60, "shutdown__drain_s": 150}
+    with a_stack(sandbox, upstream__max_in_flight=1, **patient) as stack:
         sandbox.set_fault("place_then_hang", count=1)
         waiting = [threading.Thread(target=_hang_up, args=(stack, name)) for name in ("first", "second")]
         for thread in waiting:
@@ -447,6 +451,73 @@ def test_a_key_that_offergrid_revoked_keeps_the_quarantine(stack: Stack, sandbox
     assert done.status == 1 and "team second: OfferGrid answers 401" in done.err.splitlines()[-1]
     stack.start()
     nothing_goes_out(stack, sandbox)
+
+
+def audited(stack: Stack) -> list[tuple[str, str, dict[str, Any]]]:
+    """Who, what, and what about it."""
+    connection = apsw.Connection(str(ledger_file(stack)), flags=apsw.SQLITE_OPEN_READONLY)
+    rows: list[Any] = connection.execute("SELECT who, action, change FROM audit ORDER BY number").fetchall()
+    connection.close()
+    return [(who, action, json.loads(change)) for who, action, change in rows]
+
+
+def test_a_team_that_cannot_be_read_keeps_the_quarantine_but_for_an_operators_word(
+    stack: Stack, sandbox: SandboxThread
+) -> None:
+    """It had a key after the backup, and what was placed with that nobody can tell."""
+    with stack.administration() as admin:
+        admin.add_team("second")
+    known = placed(stack, "before")
+    file = back_up(stack)
+    stack.process.stop()
+    restore(stack, file)
+    done = program(stack).within("db", "rejoin")
+    assert done.status == 1 and "team second: has no usable key" in done.err.splitlines()[-1]
+    for arguments, said in (
+        (("--without", "second", "--without", "third"), "there is no team third"),
+        (("--without", "team", "--without", "second"), "team team has a usable key"),
+    ):
+        done = program(stack).within("db", "rejoin", *arguments)
+        assert done.status == 4 and said in done.err
+    stack.start()
+    nothing_goes_out(stack, sandbox, "before")
+    done = program(stack).within("db", "rejoin", "--without", "second", "--json")
+    assert done.status == 0 and done.err.startswith("team second: is not read"), "told before anything is done"
+    assert json.loads(done.out)["unread"] == ["second"]
+    assert [team["team"] for team in json.loads(done.out)["teams"]] == ["team"]
+    assert audited(stack)[-1][1:] == (
+        "db rejoin", {"known": 1, "tenantsMade": [], "unread": ["second"]}
+    )  # fmt: skip
+    orders_are_taken(stack)
+    each_is_there_once(stack, sandbox, known)
+
+
+def test_a_team_that_is_added_while_the_others_are_read_is_read_too(sandbox: SandboxThread) -> None:
+    with a_stack(sandbox, reconcile__settle_after_s=8) as stack:
+        file = back_up(stack)
+        stack.process.kill()
+        restore(stack, file)
+        with program(stack).started("db", "rejoin") as command:
+            assert command.stderr is not None
+            while not command.stderr.readline().startswith("waiting"):
+                assert command.poll() is None
+            with stack.administration() as admin:
+                admin.add_team("second")
+            said = command.stderr.read()
+            assert command.wait(60) == 4 and said.endswith(
+                "a team was added meanwhile and not read: rejoin once more\n"
+            )
+        assert "team second: has no usable key" in program(stack).within("db", "rejoin").err
+
+
+def test_the_audit_log_names_the_systems_user_whatever_the_environment_says(stack: Stack) -> None:
+    file = back_up(stack)
+    stack.process.kill()
+    liar = {"LOGNAME": "liar", "USER": "liar", "LNAME": "liar", "USERNAME": "liar"}
+    assert program(stack)("db", "restore", str(file), **liar).status == 0
+    assert program(stack)("db", "rejoin", **liar).status == 0
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert [(who, action) for who, action, _ in audited(stack)] == [(me, "db restore"), (me, "db rejoin")]
 
 
 def test_a_rejoin_that_is_killed_enters_nothing(sandbox: SandboxThread) -> None:

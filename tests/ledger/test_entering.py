@@ -61,7 +61,8 @@ def listed(order_id: str, upstream_order_id: str | None = None, **more: Any) -> 
 
 def enter(ledger: apsw.Connection, *orders: Reentry, team_id: int = 1, wall_ms: int = NOW_MS) -> Entered:
     with transaction(ledger):
-        return rejoin(ledger, VAULT, Moment(wall_ms=wall_ms, tick=TICK, ttl_ms=TTL_MS), {team_id: orders})
+        now = Moment(wall_ms=wall_ms, tick=TICK, ttl_ms=TTL_MS)
+        return rejoin(ledger, VAULT, now, {team_id: orders}, who="ops", unread=["dead"])
 
 
 def ways(entered: Entered) -> list[tuple[str, str | None, str]]:
@@ -171,8 +172,9 @@ def test_a_tenant_made_after_the_backup_is_made_again_suspended(ledger: apsw.Con
 def test_the_quarantine_ends_in_the_same_transaction_with_an_audit_row(ledger: apsw.Connection) -> None:
     enter(ledger, listed("a"))
     assert quarantine_of(ledger) is None
-    (row,) = ledger.execute("SELECT action, change FROM audit").fetchall()
-    assert row[0] == "db rejoin" and msgspec.json.decode(str(row[1]))["inserted"] == 1
+    (row,) = ledger.execute("SELECT who, action, subject, change FROM audit").fetchall()
+    assert row[:3] == ("ops", "db rejoin", "ledger")
+    assert msgspec.json.decode(str(row[3])) == {"inserted": 1, "tenantsMade": [], "unread": ["dead"]}
 
 
 def test_what_fails_half_way_enters_nothing_and_the_quarantine_stays(ledger: apsw.Connection) -> None:

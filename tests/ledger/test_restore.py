@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 from gateway.clock import SystemClock
 from gateway.ledger.sqlite_restore import restore
-restore(Path(sys.argv[1]), Path(sys.argv[2]), lambda _: None, SystemClock())
+restore(Path(sys.argv[1]), Path(sys.argv[2]), lambda _: None, SystemClock(), who="ops")
 """
 
 
@@ -37,7 +37,7 @@ def any_key(_check_value: bytes) -> None: ...
 
 
 def put_back(path: Path, backup: Path) -> Restored:
-    return restore(path, backup, any_key, CLOCK)
+    return restore(path, backup, any_key, CLOCK, who="ops")
 
 
 def place(path: Path, *keys: str) -> None:
@@ -86,8 +86,8 @@ def test_a_restored_ledger_is_the_backup_in_quarantine_and_the_old_one_is_kept(p
     found = quarantine_of(connection)
     assert found is not None and found.reason == "restored" and found.since_tick is not None
     assert last_beat(connection) == 1_000
-    assert connection.execute("SELECT action, change FROM audit").fetchall() == [
-        ("db restore", '{"backup":"b.db"}')
+    assert connection.execute("SELECT who, action, subject, change FROM audit").fetchall() == [
+        ("ops", "db restore", "ledger", '{"backup":"b.db"}')
     ]
     connection.close()
 
@@ -143,7 +143,7 @@ def test_no_process_begins_while_a_ledger_is_restored(path: Path, backup: Path) 
         with pytest.raises(BlockingIOError):
             lock(path, 3)
 
-    restore(path, backup, no_epoch_is_free, CLOCK)
+    restore(path, backup, no_epoch_is_free, CLOCK, who="ops")
 
 
 def test_while_a_command_has_the_ledger_open_nothing_is_restored(
@@ -214,7 +214,7 @@ def test_another_master_keys_backup_is_refused(path: Path, backup: Path) -> None
 
     before = dump(path)
     with pytest.raises(BadSettings):
-        restore(path, backup, mine_only, CLOCK)
+        restore(path, backup, mine_only, CLOCK, who="ops")
     assert dump(path) == before and files(path.parent) == {"o.db"}
 
 
