@@ -53,6 +53,10 @@ test: $(DEV) $(CODEGEN) $(JUDGES) ## run every test (TESTS=tests/core for a part
 sabotage: $(DEV) ## put known defects into the program, one at a time: the tests must see each (ONLY="3 17" for some)
 	@.venv/bin/python -m tests.sabotage.run $(ONLY)
 
+.PHONY: soak
+soak: $(DEV) ## long runs, with a table of figures (PARTS="kills points faults simulated", MINUTES=40 at most)
+	@.venv/bin/python -m tests.soak $(PARTS) $(if $(MINUTES),--minutes $(MINUTES)) $(SOAK)
+
 .PHONY: check
 check: $(DEV) $(CODEGEN) ## lint, format, types, freshness of generated/, the project's own rules
 	.venv/bin/ruff check .
@@ -77,5 +81,5 @@ compile = uv pip compile --quiet --universal --generate-hashes --python-version 
 
 .PHONY: clean
 clean: ## remove environments, caches and the judges' tools; the ledger in var/ stays
-	rm -rf .venv .venv-codegen $(judges)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-codegen $(judges)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .soak
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -85,12 +85,14 @@ def test_no_order_is_placed_twice_or_lost_however_often_the_gateway_is_killed(tm
     seed = int(os.environ.get("ORDERGATE_SEED", "20261123"))
     chance, figures = random.Random(seed), Figures()  # noqa: S311  # no secret: when to kill
     home = make_home(tmp_path / "home")
-    with Nursery() as nursery:
-        for number in range(ROUNDS):
-            folder = tmp_path / str(number)
-            folder.mkdir()
-            with SandboxThread(per_minute=0, per_hour=0) as sandbox:
-                wrong = a_round(Life(nursery, home, folder, sandbox), chance, figures)
-            assert not wrong, f"round {number} of seed {seed}: " + "\n".join(wrong)
-    print(figures)  # noqa: T201  # the figures
+    try:
+        with Nursery() as nursery:
+            for number in range(ROUNDS):
+                folder = tmp_path / str(number)
+                folder.mkdir()
+                with SandboxThread(per_minute=0, per_hour=0) as sandbox:
+                    wrong = a_round(Life(nursery, home, folder, sandbox), chance, figures)
+                assert not wrong, f"round {number} of seed {seed}: " + "\n".join(wrong)
+    finally:
+        print(figures)  # noqa: T201  # the figures
     assert figures["orders"] > KILLS
