@@ -141,4 +141,33 @@ DEFECTS: Final = (
 """,
         test="tests/ledger/test_entering.py::test_what_fails_half_way_enters_nothing_and_the_quarantine_stays",
     ),
+    Defect(
+        name="A tenant that is made again has other digests than before.",
+        file="gateway/flow/describe.py",
+        text='scope = tenant.scope.encode() + b":"',
+        by='scope = b"%d:" % tenant.tenant_id',
+        test="tests/flow/test_describe.py::test_digests_rest_on_nothing_that_a_restored_ledger_cannot_know",
+    ),
+    Defect(
+        name="What waited in a backup is called not placed before anybody has looked.",
+        file="gateway/ledger/sqlite_orders.py",
+        text="        if quarantine_of(connection) is not None:\n",
+        by="        if False:\n",
+        test="tests/ledger/test_owner.py::test_in_quarantine_nothing_is_taken_over_and_nothing_forgotten",
+    ),
+    Defect(
+        name="Tenants are shown what a ledger in quarantine believes.",
+        file="gateway/flow/known.py",
+        text="    if intake.quarantined:\n",
+        by="    if False:\n",
+        test="tests/accept/test_rejoin.py::test_what_was_placed_after_the_backup_is_known_again",
+    ),
+    Defect(
+        name="A rejoin passes over a team that it cannot read.",
+        file="gateway/wiring/database.py",
+        text="        if team.name not in without\n",
+        by="        if team.name not in without and lent.key_of(team.team_id) is not None\n",
+        test="tests/accept/test_rejoin.py"
+        "::test_a_team_that_cannot_be_read_keeps_the_quarantine_but_for_an_operators_word",
+    ),
 )
