@@ -73,8 +73,8 @@ class _Health:
 @row(
     48,
     fault="another process keeps the database locked for 60 s",
-    answer="503 `ledger-unavailable`, `not_placed`, within 2 s; 502 `outcome-unknown`, `unknown`, for an order that is "
-    "under way",
+    answer="503 `ledger-unavailable`, `not_placed`, within 2 s, or 503 `overloaded`, `not_placed`, for whose write had "
+    "not begun; 502 `outcome-unknown`, `unknown`, for an order that is under way",
     holds="health is answered while orders wait; unlocked, everything goes on by itself",
 )
 def test_row_48_a_locked_database_stops_nobody_but_orders() -> None:
@@ -85,14 +85,15 @@ def test_row_48_a_locked_database_stops_nobody_but_orders() -> None:
         wait_until(lambda: len(shop.sandbox.orders) == 2, "the order to arrive")
         with _locked(shop), _Health(shop.stack.tenant_url) as health:
             began = time.monotonic()
-            round_ = 0
+            round_, said = 0, set()
             while round_ < 2 or time.monotonic() < began + LOCKED_S:
                 before = health.answers
                 waiting = [tenants.submit(shop.order, f"{round_}-{at}") for at in range(8)]
-                assert [problem(order.result()) for order in waiting] == [NOT_WRITTEN] * 8
+                said |= {problem(order.result()) for order in waiting}
                 assert health.answers > before, "it was answered while they waited"
                 round_ += 1
             assert problem(under_way.result()) == NOT_SURE
+        assert NOT_WRITTEN in said and said <= {NOT_WRITTEN, OVERLOADED}
         assert len(shop.sandbox.orders) == 2, "nothing was sent"
         wait_until(lambda: shop.outcome("under-way") == "placed", "its end written by itself")
         wait_until(lambda: shop.get("/readyz").status_code == 200, "ready again")
@@ -121,15 +122,16 @@ def test_row_49_a_slow_sync_sends_nothing_late() -> None:
         assert health.answers > 5
         refused = {f"m{at}" for at, one in enumerate(said) if one != "placed"}
         assert not refused & set(shop.taken()), "nothing that was refused was sent"
-        _commit_took(shop, STALL_S)
+        wait_until(lambda: _commits_took_s(shop) >= STALL_S, "the slow commit's end")
         for mark in sorted(refused):
             shop.place(mark)
         shop.settled()
         shop.promise_holds()
 
 
-def _commit_took(shop: Shop, seconds: float) -> None:
+def _commits_took_s(shop: Shop) -> float:
     headers = {"authorization": f"Bearer {shop.stack.admin_token}"}
     text = httpx.get(f"{shop.stack.admin_url}/metrics", headers=headers, trust_env=False, timeout=30).text
     total = re.search(r"^ordergate_ledger_commit_duration_seconds_sum(?:\{\})? (\S+)$", text, re.MULTILINE)
-    assert total is not None and float(total[1]) >= seconds
+    assert total is not None
+    return float(total[1])
