@@ -152,7 +152,7 @@ class Reconciler:
     async def _start_looking(self, looks: asyncio.TaskGroup) -> None:
         """A look for each team that is due for one, is not being looked at, and has calls to spare."""
         unknown = await self._ledger.unknown()
-        self._metrics.oldest_unknown(unknown[0].created_ms if unknown else None)
+        self._metrics.oldest_unknown(min((order.created_ms for order in unknown), default=None))
         # Nothing is seen either: an order's time begins where this process leads. A ledger in quarantine is looked
         # after by a rejoin, which knows of more than the unknown ones.
         if self._intake.quarantined or not self._ledger.leads():

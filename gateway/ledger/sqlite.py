@@ -53,6 +53,7 @@ CLAIM_WITHIN_S: Final = 1.0
 """How long a new order may wait until the disk turns to it: longer than a locked database keeps the one before."""
 
 T = TypeVar("T")
+Teams = Callable[[apsw.Connection], list[int]]
 
 
 class SqliteReader:
@@ -195,13 +196,14 @@ class SqliteLedger:
             raise
 
     async def unknown(self) -> Sequence[UnknownOrder]:
-        """The orders that nobody is sure of, the oldest first."""
-        return await self._read(lambda: self._reader.look(reconcile.unknown))
+        """The orders that nobody is sure of: each team's, the oldest first."""
+        return await self._of_each(reconcile.unknown_teams, reconcile.unknown)
 
     async def watched(self) -> Sequence[WatchedOrder]:
         """Orders that were settled because OfferGrid did not have them, for as long as they are looked out for."""
-        return await self._read(
-            lambda: self._reader.look(lambda reader: reconcile.watched(reader, self._time.tick()))
+        tick = self._time.tick()
+        return await self._of_each(
+            reconcile.watched_teams, lambda reader, team_id: reconcile.watched(reader, team_id, tick)
         )
 
     async def witnesses(self, team_id: int, since_tick: int) -> Witnesses:
@@ -282,6 +284,13 @@ class SqliteLedger:
 
     async def _read(self, look: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reads, look)
+
+    async def _of_each(self, teams: Teams, of: Callable[[apsw.Connection, int], list[T]]) -> list[T]:
+        """Team by team: other readers get their turn between two."""
+        found: list[T] = []
+        for team_id in await self._read(lambda: self._reader.look(teams)):
+            found += await self._read(lambda: self._reader.look(lambda reader: of(reader, team_id)))  # noqa: B023 - awaited here
+        return found
 
     async def _follow(self, look: Callable[[apsw.Connection], T]) -> T:
         reader = self._directory_reader

@@ -62,7 +62,7 @@ _SETTLE: Final = """
 UPDATE orders SET outcome = :outcome, version = version + 1, owner = NULL, cause = :cause, http_status = :http_status,
                   upstream_order_id = :upstream_order_id, upstream_status = :upstream_status,
                   sealed_response = :sealed_response, sealed_answer = :sealed_answer,
-                  settled_ms = :settled_ms, settled_tick = :settled_tick
+                  settled_ms = :settled_ms, settled_tick = :settled_tick, unknown_tick = :unknown_tick
 WHERE order_id = :order_id AND version = :version AND outcome = :before AND owner = :owner
 """
 _TAKEN: Final = """
@@ -73,7 +73,8 @@ _HELD: Final = """
 SELECT order_id, version, coalesce(owner, 0) FROM orders WHERE outcome IN ('queued', 'in_flight')
 """
 _RECOVER_SENT: Final = """
-UPDATE orders SET outcome = 'unknown', version = version + 1, owner = NULL, cause = 'broken', http_status = 502
+UPDATE orders SET outcome = 'unknown', version = version + 1, owner = NULL, cause = 'broken', http_status = 502,
+                  unknown_tick = :tick
 WHERE order_id = :order_id AND version = :version AND outcome = 'in_flight'
 """
 _RECOVER_QUEUED: Final = """
@@ -163,7 +164,8 @@ class OrderWrites:
             "cause": settlement.cause, "http_status": settlement.http_status,
             "upstream_order_id": settlement.upstream_order_id, "upstream_status": settlement.upstream_status,
             "settled_ms": None if open_still else settled_ms,
-            "settled_tick": None if open_still else self._tick(), **sealed,
+            "settled_tick": None if open_still else self._tick(),
+            "unknown_tick": self._tick() if open_still else None, **sealed,
         })  # fmt: skip
         if ended is not None:
             _close_attempt(connection, claimed, ended)
@@ -190,7 +192,7 @@ class OrderWrites:
         unknown = not_placed = 0
         for order in left:
             expected = {"order_id": order.order_id, "version": order.version}
-            connection.execute(_RECOVER_SENT, expected)
+            connection.execute(_RECOVER_SENT, {**expected, "tick": self._tick()})
             unknown += connection.changes()
             values = {**expected, "settled_ms": settled_ms, "settled_tick": self._tick()}
             connection.execute(_RECOVER_QUEUED, values)

@@ -1,12 +1,15 @@
 """Forgetting orders whose key has expired: the ledger holds what may still be asked for, and what bears witness.
 
 Never forgotten: an unsettled order, a watched one, and of a team's placed orders those by which a listing is known to
-be complete: from an hour before its oldest unknown order on, the last one before that, and always the newest.
+be complete: for each order in doubt those from an hour before its claim until `WITNESS_AFTER_MS` after it became
+unknown, and the last one before that; and always the team's newest. What was placed in the lifetime of a key is there
+anyway. So an order that stays in doubt for months keeps two days' witnesses, and not months of them.
 """
 
 from typing import Any, Final
 
 import apsw
+import msgspec
 
 from gateway.core.absence import WITNESS_BEFORE_MS
 from gateway.ledger.mark import quarantine_of
@@ -18,17 +21,28 @@ _REACH: Final = """
 SELECT max(seq) FROM (SELECT seq, created_tick FROM orders WHERE seq > :after ORDER BY seq LIMIT :part)
 WHERE created_tick <= :settled_by
 """
+WITNESS_AFTER_MS: Final = 90_000_000
+"""A day and an hour. OfferGrid acts within `settle_after_s` of an attempt's end, which is a day at most: beyond it this
+bears witness of an hour on the order's other side.
+"""
+
+_DOUBTS: Final = """
+SELECT team_id, created_tick - ?, CASE outcome WHEN 'unknown' THEN unknown_tick END
+FROM orders WHERE outcome IN ('queued', 'in_flight', 'unknown') ORDER BY team_id, created_tick
+"""
 _OVER: Final = """
 seq > :after AND seq <= :upto AND settled_tick <= :settled_by
 AND (watch_until_tick IS NULL OR watch_until_tick <= :now)
 AND (outcome <> 'placed' OR (
-  SELECT newer.created_tick FROM orders AS newer
+  SELECT NOT EXISTS (
+    SELECT 1 FROM json_each(:doubts) AS doubt
+    WHERE doubt.value ->> 0 = orders.team_id
+    AND doubt.value ->> 1 <= newer.created_tick AND doubt.value ->> 2 >= orders.created_tick
+  )
+  FROM orders AS newer
   WHERE newer.team_id = orders.team_id AND newer.outcome = 'placed' AND newer.seq > orders.seq
   ORDER BY newer.seq LIMIT 1
-) < coalesce((
-  SELECT min(created_tick) - :before FROM orders AS doubtful
-  WHERE doubtful.outcome = 'unknown' AND doubtful.team_id = orders.team_id
-), :ever))
+))
 """
 _ANY: Final = f"SELECT EXISTS (SELECT 1 FROM orders WHERE {_OVER})"  # noqa: S608 - constants only
 _FORGET_ATTEMPTS: Final = f"DELETE FROM attempts WHERE order_id IN (SELECT order_id FROM orders WHERE {_OVER})"  # noqa: S608 - constants only
@@ -43,7 +57,6 @@ class Part:
         self.upto = upto
         self.values: dict[str, Any] = {
             "after": after, "upto": upto, "settled_by": tick - ttl_ms, "now": tick,
-            "before": WITNESS_BEFORE_MS, "ever": _EVER,
         }  # fmt: skip
 
 
@@ -59,11 +72,26 @@ def next_part(connection: apsw.Connection, after: int, ttl_ms: int, tick: int) -
     if upto is None:
         return None
     part = Part(after, upto, ttl_ms, tick)
-    return part, bool(connection.execute(_ANY, part.values).get)
+    return part, bool(connection.execute(_ANY, {**part.values, "doubts": _doubts(connection)}).get)
 
 
 def forget(connection: apsw.Connection, part: Part) -> int:
     """Returns how many orders were forgotten. What is not over any more is left."""
-    connection.execute(_FORGET_ATTEMPTS, part.values)
-    connection.execute(_FORGET, part.values)
+    values = {**part.values, "doubts": _doubts(connection)}
+    connection.execute(_FORGET_ATTEMPTS, values)
+    connection.execute(_FORGET, values)
     return connection.changes()
+
+
+def _doubts(connection: apsw.Connection) -> str:
+    """The spans of ticks whose placed orders bear witness, as a JSON array of [team id, from, to]. What overlaps is one
+    span: a thousand orders of one outage are looked at once.
+    """
+    spans: list[list[int]] = []
+    for team_id, begin, became_unknown in connection.execute(_DOUBTS, (WITNESS_BEFORE_MS,)):
+        end = _EVER if became_unknown is None else became_unknown + WITNESS_AFTER_MS
+        if spans and spans[-1][0] == team_id and begin <= spans[-1][2]:
+            spans[-1][2] = max(spans[-1][2], end)
+        else:
+            spans.append([team_id, begin, end])
+    return msgspec.json.encode(spans).decode()

@@ -23,19 +23,36 @@ from gateway.ledger.interface import (
 )
 
 MAX_UNKNOWN: Final = 10_000
-"""Orders looked for at once, the oldest first: one listing serves them all."""
+"""Of one team. Orders looked for at once, the oldest first: one listing serves them all."""
 
 MAX_WATCHED: Final = 10_000
+"""Of one team, those that are watched for longest first. A patrol sees the others."""
+
 MAX_WITNESSES: Final = 100_000
 """More orders than the longest listing can hold."""
 
+_TEAMS: Final = """
+WITH RECURSIVE team (id) AS (
+  SELECT min(team_id) FROM orders INDEXED BY {index} WHERE {where}
+  UNION ALL
+  SELECT (SELECT min(team_id) FROM orders INDEXED BY {index} WHERE {where} AND team_id > team.id)
+  FROM team WHERE team.id IS NOT NULL
+)
+SELECT id FROM team WHERE id IS NOT NULL
+"""
+"""As many steps as there are teams, however many orders they have."""
+
+_UNKNOWN_TEAMS: Final = _TEAMS.format(index="unknown_orders_of_a_team", where="outcome = 'unknown'")
+_WATCHED_TEAMS: Final = _TEAMS.format(index="watched_orders_of_a_team", where="watch_until_tick IS NOT NULL")
 _UNKNOWN: Final = """
 SELECT order_id, team_id, coalesce(teams.name, ''), version, orders.created_ms, created_tick, http_status
-FROM orders LEFT JOIN teams USING (team_id) WHERE outcome = 'unknown' ORDER BY seq LIMIT ?
+FROM orders INDEXED BY unknown_orders_of_a_team LEFT JOIN teams USING (team_id)
+WHERE outcome = 'unknown' AND team_id = ? ORDER BY seq LIMIT ?
 """
 _WATCHED: Final = """
 SELECT order_id, team_id, coalesce(teams.name, '')
-FROM orders LEFT JOIN teams USING (team_id) WHERE watch_until_tick > ? ORDER BY watch_until_tick DESC LIMIT ?
+FROM orders INDEXED BY watched_orders_of_a_team LEFT JOIN teams USING (team_id)
+WHERE team_id = ? AND watch_until_tick > ? ORDER BY watch_until_tick DESC LIMIT ?
 """
 _WITNESSES: Final = """
 SELECT order_id, upstream_order_id, created_tick FROM orders
@@ -68,9 +85,19 @@ _UNRESOLVED: Final = "SELECT team_id, version FROM orders WHERE order_id = ? AND
 _AUDIT: Final = "INSERT INTO audit (at_ms, who, action, subject, change) VALUES (?, ?, 'order resolve', ?, ?)"
 
 
-def unknown(connection: apsw.Connection) -> list[UnknownOrder]:
+def unknown_teams(connection: apsw.Connection) -> list[int]:
+    """The teams that have unknown orders."""
+    return [team_id for (team_id,) in connection.execute(_UNKNOWN_TEAMS)]
+
+
+def watched_teams(connection: apsw.Connection) -> list[int]:
+    """The teams that have, or had, watched orders."""
+    return [team_id for (team_id,) in connection.execute(_WATCHED_TEAMS)]
+
+
+def unknown(connection: apsw.Connection, team_id: int) -> list[UnknownOrder]:
     """The oldest first."""
-    rows: list[Any] = connection.execute(_UNKNOWN, (MAX_UNKNOWN,)).fetchall()
+    rows: list[Any] = connection.execute(_UNKNOWN, (team_id, MAX_UNKNOWN)).fetchall()
     return [
         UnknownOrder(
             order_id=order_id, team_id=team_id, team=team, version=version, created_ms=created, created_tick=tick,
@@ -80,9 +107,9 @@ def unknown(connection: apsw.Connection) -> list[UnknownOrder]:
     ]  # fmt: skip
 
 
-def watched(connection: apsw.Connection, tick: int) -> list[WatchedOrder]:
+def watched(connection: apsw.Connection, team_id: int, tick: int) -> list[WatchedOrder]:
     """Whatever they are now: an order that was tried again may turn up twice."""
-    rows: list[Any] = connection.execute(_WATCHED, (tick, MAX_WATCHED)).fetchall()
+    rows: list[Any] = connection.execute(_WATCHED, (team_id, tick, MAX_WATCHED)).fetchall()
     return [WatchedOrder(order_id=order_id, team_id=team_id, team=team) for order_id, team_id, team in rows]
 
 

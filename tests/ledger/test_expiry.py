@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from gateway.clock import SystemClock
+from gateway.core.absence import WITNESS_BEFORE_MS
 from gateway.core.lifecycle import Outcome
 from gateway.ledger.interface import Claimed, Known, OrderFilter
 from gateway.ledger.ledger_time import LedgerTime
@@ -140,6 +141,131 @@ def test_witnesses_of_an_unknown_order_are_kept_with_it(tmp_path: Path) -> None:
         assert await ledger.reap(60) == 1
         left = {order.idempotency_key for order in await ledger.page(OrderFilter())}
         assert left == {"b", "within the hour", "lost", "later"}
+
+    played(tmp_path / "o.db", play)
+
+
+async def in_doubt(ledger: SqliteLedger, key: str, *, team_id: int = 1) -> None:
+    await ledger.settle(await claimed(ledger, new_order(key, team_id=team_id)), ENDED, end("unknown"))
+
+
+def test_an_order_that_stays_in_doubt_keeps_the_witnesses_of_its_time_and_no_later_ones(tmp_path: Path) -> None:
+    """A day and an hour after it became unknown: OfferGrid acts within a day at most."""
+    day = 86_400
+
+    async def play(ledger: SqliteLedger, clock: Moved) -> None:
+        for name in ("long before", "before"):
+            await settled(ledger, name)
+        clock.mono += 3_601
+        await in_doubt(ledger, "lost")
+        clock.mono += day + 3_599
+        await settled(ledger, "the last of its time")
+        clock.mono += 2
+        for name in ("later", "before the other one"):
+            await settled(ledger, name)
+        clock.mono += 10 * day
+        await in_doubt(ledger, "lost too")
+        for name in ("with it", "newest"):
+            await settled(ledger, name)
+        clock.mono += 100 * day
+        assert await ledger.reap(60) == 2
+        left = {order.idempotency_key for order in await ledger.page(OrderFilter())}
+        assert left == {
+            "before", "lost", "the last of its time", "before the other one", "lost too", "with it", "newest",
+        }  # fmt: skip
+        # Each of them has what its proof takes: all from an hour before it on that is known, and the last one before.
+        ticks = [order.created_tick for order in await ledger.unknown()]
+        known = [await ledger.witnesses(1, tick - WITNESS_BEFORE_MS) for tick in ticks]
+        assert [(len(found.known), found.cut) for found in known] == [(5, True), (3, True)]
+
+    played(tmp_path / "o.db", play)
+
+
+@pytest.mark.parametrize("how", ["in flight", "waiting", "unknown since nobody knows when"])
+def test_what_may_still_be_placed_keeps_all_witnesses_after_it(tmp_path: Path, how: str) -> None:
+    async def play(ledger: SqliteLedger, clock: Moved) -> None:
+        if how == "waiting":
+            await ledger.claim(new_order("open"), None)
+        elif how == "in flight":
+            await claimed(ledger, new_order("open"))
+        else:
+            await in_doubt(ledger, "open")
+            alter(tmp_path / "o.db", "UPDATE orders SET unknown_tick = NULL")
+        for at in range(3):
+            clock.mono += 30 * 86_400
+            await settled(ledger, str(at))
+        clock.mono += 30 * 86_400
+        assert await ledger.reap(60) == 0
+
+    played(tmp_path / "o.db", play)
+
+
+def test_the_time_of_doubt_begins_with_the_last_attempt(tmp_path: Path) -> None:
+    """However long ago the order was claimed: it may have been tried again by then."""
+
+    async def play(ledger: SqliteLedger, clock: Moved) -> None:
+        await settled(ledger, "k", "not_placed")
+        clock.mono += 80_000
+        again = await ledger.claim(new_order("k"), START)
+        assert isinstance(again, Claimed)
+        clock.mono += 80_000
+        await ledger.settle(again, ENDED, end("unknown"))
+        clock.mono += 80_000
+        for name in ("around it", "newest"):
+            await settled(ledger, name)
+        clock.mono += 80_000
+        assert await ledger.reap(60) == 0
+        (order,) = await ledger.unknown()
+        await ledger.settle_absent(order, settled_ms=1, watch_ms=0)
+        assert await ledger.reap(60) == 1
+
+    played(tmp_path / "o.db", play)
+
+
+def test_each_of_several_doubts_keeps_its_own_witnesses(tmp_path: Path) -> None:
+    async def play(ledger: SqliteLedger, clock: Moved) -> None:
+        await in_doubt(ledger, "one")
+        clock.mono += 20 * 3_600
+        await in_doubt(ledger, "another")
+        clock.mono += 20 * 3_600
+        await settled(ledger, "around the other one alone")
+        clock.mono += 20 * 3_600
+        for name in ("around none", "newest"):
+            await settled(ledger, name)
+        clock.mono += 100
+        assert await ledger.reap(60) == 1
+        assert "around none" not in {order.idempotency_key for order in await ledger.page(OrderFilter())}
+
+    played(tmp_path / "o.db", play)
+
+
+def test_the_time_of_doubt_of_what_a_dead_process_left_is_known_too(tmp_path: Path) -> None:
+    async def play(ledger: SqliteLedger, clock: Moved) -> None:
+        other = SqliteLedger(tmp_path / "o.db", VAULT, clock, lambda *_: None)
+        await claimed(other, new_order("left"))
+        await other.close()
+        clock.mono += 200_000
+        assert await ledger.recover(tuple) == (1, 0)
+        clock.mono += 80_000
+        await settled(ledger, "around it")
+        clock.mono += 80_000
+        for name in ("around none", "newest"):
+            await settled(ledger, name)
+        clock.mono += 100
+        assert await ledger.reap(60) == 1
+        assert "around none" not in {order.idempotency_key for order in await ledger.page(OrderFilter())}
+
+    played(tmp_path / "o.db", play)
+
+
+def test_one_teams_doubt_keeps_no_others_witnesses(tmp_path: Path) -> None:
+    async def play(ledger: SqliteLedger, clock: Moved) -> None:
+        await in_doubt(ledger, "lost", team_id=2)
+        for at in range(3):
+            await settled(ledger, str(at))
+            await settled(ledger, f"theirs {at}", team_id=2)
+        clock.mono += 100
+        assert await ledger.reap(60) == 2
 
     played(tmp_path / "o.db", play)
 

@@ -215,6 +215,28 @@ def test_watched_are_those_whose_time_is_not_over_whatever_they_are(tmp_path: Pa
     asyncio.run(play())
 
 
+def test_many_orders_of_one_team_hide_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_reconcile, "MAX_UNKNOWN", 3)
+    monkeypatch.setattr(sqlite_reconcile, "MAX_WATCHED", 3)
+
+    async def play() -> None:
+        async with a_ledger(tmp_path / "o.db") as ledger:
+            assert not await ledger.unknown() and not await ledger.watched()
+            many = [await unknown_order(ledger, f"k-{number}") for number in range(3)]
+            for number in range(3, 6):
+                await ledger.settle(await claimed(ledger, new_order(f"k-{number}")), ENDED, end("unknown"))
+            few = [await unknown_order(ledger, f"of-{team_id}", team_id=team_id) for team_id in (2, 7)]
+            assert await ledger.unknown() == [*many, *few]
+            for order in (*many, *few):
+                await absent(ledger, order)
+            assert {order.team_id for order in await ledger.unknown()} == {1}
+            for order in await ledger.unknown():
+                await absent(ledger, order)
+            assert sorted(order.team_id for order in await ledger.watched()) == [1, 1, 1, 2, 7]
+
+    asyncio.run(play())
+
+
 async def known(ledger: SqliteLedger, since_tick: int, *, team_id: int = 1) -> tuple[list[str], bool]:
     found = await ledger.witnesses(team_id, since_tick)
     ticks = [witness.tick for witness in found.known]

@@ -232,7 +232,7 @@ handed to whoever waits for this job
         name="A team's last witness is forgotten.",
         file=_REAP,
         text="AND (outcome <> 'placed' OR (",
-        by="AND (:before >= 0 OR (",
+        by="AND (:now >= 0 OR (",
         test=f"{_EXPIRY}::test_what_is_over_is_forgotten_and_what_bears_witness_is_not",
     ),
     Defect(
