@@ -43,7 +43,7 @@ from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.mark import quarantine_of
 from gateway.ledger.sqlite_alone import last_epoch
 from gateway.ledger.sqlite_directory import SqliteDirectory, refuse_key
-from gateway.ledger.sqlite_engine import close, connect, reason_of, transaction
+from gateway.ledger.sqlite_engine import close, connect, patient, reason_of, transaction
 from gateway.ledger.sqlite_orders import OrderWrites, unsettled_of_owners
 from gateway.ledger.sqlite_owner import Owner
 from gateway.ledger.sqlite_reap import forget, next_part
@@ -93,7 +93,7 @@ class SqliteLedger:
         try:
             connection = connect(path)
             self._beats = Beats(path)
-            with transaction(connection):
+            with patient(connection), transaction(connection):
                 self._time = LedgerTime(connection, clock)
                 self._beats.begin(connection, self._time.tick())
                 self._owner.begin(connection)

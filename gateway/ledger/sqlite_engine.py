@@ -70,6 +70,16 @@ def connect(path: Path) -> apsw.Connection:
 
 
 @contextmanager
+def patient(connection: apsw.Connection) -> Iterator[None]:
+    """Waits for other processes as long as opening does: no tenant waits for what a start writes."""
+    connection.set_busy_timeout(OPEN_TIMEOUT_MS)
+    try:
+        yield
+    finally:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+
+
+@contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[apsw.Connection]:
     """One write transaction: durable when the block is left, rolled back when it raises.
 

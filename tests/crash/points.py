@@ -124,9 +124,9 @@ class Life:
     def _environ(self, **settings: Any) -> dict[str, str]:
         return environ_of(self.folder, self.sandbox.base_url, **settings)
 
-    def command(self, *args: str, crash_at: int | str | None = None, how: str = BEFORE) -> int:
+    def command(self, *args: str, crash_at: int | str | None = None, how: str = BEFORE, **settings: Any) -> int:
         """A command beside whatever runs, its steps counted; its exit status."""
-        return self._nursery.run(args, self.folder, self._counted(crash_at, how)).end()
+        return self._nursery.run(args, self.folder, self._counted(crash_at, how, **settings)).end()
 
     def said(self) -> str:
         """The end of what the newest process of this folder said."""

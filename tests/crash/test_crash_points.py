@@ -8,6 +8,8 @@ tenant asks again, and the three records must agree.
 import os
 import queue
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +24,9 @@ import pytest
 from tests.crash.nursery_client import WITHIN_S, Nursery
 from tests.crash.points import HEALING, Home, Life, Stage, Step, Story, a_stage, make_home, many
 from tests.crash.steps import AFTER, BEFORE, MIDDLE
+from tests.rules.source import ROOT
 from tests.support.records import audited, rows_of, strays_of
+from tests.support.stack import outer_environ
 
 AT_ONCE: Final = 4
 """Lives side by side: each waits for its own process most of the time."""
@@ -35,6 +39,7 @@ SOAK: Final = os.environ.get("ORDERGATE_SOAK") == "1"
 """The long variant: every write of every story, before, in the middle and after."""
 
 RANDOM_POINTS: Final = 500 if SOAK else 24
+BACKUP_POINTS: Final = 8
 SEED: Final = int(os.environ.get("ORDERGATE_SEED", "20261123"))
 
 KEY: Final = "key-of-the-order"
@@ -254,6 +259,31 @@ def test_what_is_sent_before_it_is_synced_is_seen() -> None:
     assert list(unsynced(steps)) == ["step 2, upstream send, while not synced: ['wal']"]
 
 
+UNNUMBERED: Final = """
+import shutil
+from tests.crash.steps import Steps, hook_files
+hook_files(Steps({"CRASH_STEPS": "steps"}))
+try:
+    open("new", "w")
+except NotImplementedError:
+    print("refused")
+shutil.copyfile("whole", "copy")
+"""
+
+
+def test_no_file_is_written_by_a_way_that_is_not_numbered(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(b"text")
+    done = subprocess.run(
+        [sys.executable, "-c", UNNUMBERED],
+        cwd=tmp_path,
+        env={**outer_environ(), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "refused\n", "")
+    assert {"1 file open", "2 file sendfile"} <= set((tmp_path / "steps").read_text().splitlines())
+
+
 Stop = Callable[[Stage, Step, str], tuple[str | None, list[str]]]
 """Plays up to that point; the name of the step that it stopped at, and what is broken afterwards."""
 
@@ -406,6 +436,74 @@ def test_settling_by_hand_stopped_at_every_step(there: bool, nursery: Nursery, h
             steps = life.steps()
         wrong = play(stop, points_of(steps, every_write=SOAK), on)
     print(f"settling by hand: {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
+    assert not wrong, "\n".join(wrong)
+
+
+RESTORE: Final = ("db", "restore", "copy.db")
+REJOIN: Final = ("db", "rejoin")
+
+
+def back_to_the_backup(life: Life) -> None:
+    """Orders were placed that the backup knows nothing of."""
+    assert life.command("db", "backup", "copy.db") == 0, life.said()
+    life.start()
+    ask(life)
+    life.ask("second")
+    life.run.kill()
+
+
+def nothing_is_denied(life: Life, *, settled: bool) -> list[str]:
+    """What the tenant asks for again is there and not sent once more; or it is refused, where not all is `settled`."""
+    placed = [(answer.mark, answer.order_id) for answer in life.told if answer.final][:2]
+    before = [order.order_id for order in life.sandbox.orders]
+    life.start()
+    answers = [life.ask(mark, key) for mark, key in list(life.wanted.items())]
+    life.run.kill()
+    wrong = [] if [order.order_id for order in life.sandbox.orders] == before else ["something was sent again"]
+    for (mark, order_id), answer in zip(placed, answers, strict=True):
+        if answer and (answer.status, answer.order_id) == (201, order_id):
+            continue
+        if settled or not answer or (answer.status, answer.outcome) != (503, "not_placed"):
+            wrong.append(f"{mark} was told {answer and (answer.status, answer.outcome, answer.order_id)}")
+    return wrong
+
+
+@pytest.mark.parametrize("args", [RESTORE, REJOIN], ids=["restore", "rejoin"])
+def test_coming_back_from_a_backup_stopped_on_the_way(
+    args: tuple[str, ...], nursery: Nursery, home: Home, tmp_path: Path
+) -> None:
+    """At every moment the ledger is the old one, or in quarantine, or one that knows what OfferGrid has."""
+    settings: dict[str, Any] = {"reconcile__settle_after_s": 0.2}
+
+    def before(life: Life) -> None:
+        back_to_the_backup(life)
+        if args == REJOIN:
+            assert life.command(*RESTORE) == 0, life.said()
+
+    def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
+        with stage.life() as life:
+            before(life)
+            life.command(*args, crash_at=step.number, how=how, **settings)
+            stopped = life.steps()
+            wrong = nothing_is_denied(life, settled=False)
+            for again in (RESTORE, REJOIN) if args == RESTORE else (REJOIN,):
+                if life.command(*again, **settings):
+                    wrong.append(f"it cannot be given again: {life.said()}")
+            wrong += nothing_is_denied(life, settled=True)
+            if life.command("db", "check"):
+                wrong.append(f"the ledger is not whole: {life.said()}")
+            return (stopped[-1].name if len(stopped) == step.number else None), wrong
+
+    with stages(nursery, home, tmp_path) as on:
+        with on[0].life() as life:
+            before(life)
+            assert life.command(*args, crash_at=0, **settings) == 0, life.said()
+            steps = life.steps()
+        points = list(points_of(steps, every_write=SOAK))
+        if not SOAK:  # each takes eight processes
+            points = random.Random(SEED).sample(points, BACKUP_POINTS)  # noqa: S311  # no secret: where to stop
+        wrong = play(stop, points, on)
+    print(f"{args[1]}: {len(points)} points of {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
     assert not wrong, "\n".join(wrong)
 
 

@@ -1,7 +1,9 @@
 """What is opened as a ledger, and what is refused, with one line and without a change."""
 
+import asyncio
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,9 @@ import pytest
 
 from gateway.errors import StorageUnreachable
 from gateway.ledger.sqlite_directory import SqliteDirectory
-from gateway.ledger.sqlite_engine import APPLICATION_ID, _scripts, connect
+from gateway.ledger.sqlite_engine import APPLICATION_ID, BUSY_TIMEOUT_MS, _scripts, connect
 from gateway.ledger.sqlite_owner import Owner
-from tests.ledger.ledger_tools import alter
+from tests.ledger.ledger_tools import a_ledger, alter
 
 
 def _refused(path: Path, says: str) -> None:
@@ -143,6 +145,24 @@ def test_of_processes_that_start_at_once_one_migrates(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(6) as pool:
         for again in range(15):
             assert pool.map(_opens, [tmp_path / f"{again}.db"] * 8, chunksize=1) == [1] * 8
+
+
+def test_a_start_waits_for_who_writes(tmp_path: Path) -> None:
+    """Longer than a tenant's order would: a process that ended instead would have to be started again."""
+
+    async def play() -> None:
+        async with a_ledger(path) as ledger:
+            await ledger.beat()
+
+    path = tmp_path / "o.db"
+    connect(path).close()
+    writer = connect(path)
+    writer.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(1.5 * BUSY_TIMEOUT_MS / 1000, writer.execute, ["COMMIT"])
+    ends.start()
+    asyncio.run(play())
+    ends.join()
+    writer.close()
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
