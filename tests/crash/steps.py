@@ -164,8 +164,8 @@ def hook_files(steps: Steps) -> None:
         setattr(os, name, hooked(name))
     for name in ("ftruncate", "truncate", "chmod", "fchmod", "sendfile"):
         setattr(os, name, hooked(name))
-    setattr(os, "write", hooked("write", is_no_log))  # noqa: B010  # as the others: mypy would ask for the signature
-    setattr(os, "open", hooked("open", makes))  # noqa: B010
+    for name, counts in (("write", is_no_log), ("open", makes)):
+        setattr(os, name, hooked(name, counts))
     for name in ("pwrite", "pwritev", "writev", "copy_file_range", "splice", "posix_fallocate"):
         setattr(os, name, unknown)
     sys.addaudithook(opened)
