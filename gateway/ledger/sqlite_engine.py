@@ -28,7 +28,7 @@ is told within 2 s that its order was not accepted."""
 
 OPEN_TIMEOUT_MS: Final = 10_000
 OPEN_PAUSE_MS: Final = 50
-"""How long opening waits for another process that makes or migrates the same file, and how often it looks."""
+"""How long opening waits for another process that makes, migrates or writes the same file, and how often it looks."""
 
 WAL_LIMIT_BYTES: Final = 16 * 1024 * 1024
 _OCCUPIED: Final = (apsw.BusyError, apsw.LockedError)

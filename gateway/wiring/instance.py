@@ -16,7 +16,7 @@ import msgspec
 from gateway import __version__
 from gateway.broker.directory import Directory
 from gateway.clock import Clock, SystemClock
-from gateway.errors import LedgerError, StorageUnreachable
+from gateway.errors import LedgerBusy, LedgerError, StorageUnreachable
 from gateway.flow.intake import Intake
 from gateway.flow.upkeep import REJOIN_NEEDED, Readiness, Upkeep, recover
 from gateway.ledger.sqlite import SqliteLedger
@@ -34,6 +34,7 @@ from gateway.wiring.upstream import open_upstream
 
 EXIT_LEDGER_BROKEN: Final = StorageUnreachable.exit_code
 ADMIN_DRAIN_S: Final = 1.0
+START_TRIES: Final = 10  # of a second each
 
 
 def serve(settings: Settings) -> int:
@@ -94,7 +95,7 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
             ttl_s=settings.idempotency.ttl_s,
             implicit_window_s=settings.idempotency.implicit_window_s,
         )
-        await upkeep.beat()
+        await _patiently(upkeep.beat)
         await stack.enter_async_context(_beside(upkeep.run()))
         await stack.enter_async_context(_beside(reconciler(parts, upstream).run()))
         admin = await stack.enter_async_context(_listening(parts, "admin", admin_listener(parts)))
@@ -115,6 +116,14 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
             parts.intake.begin_draining()
 
 
+async def _patiently(write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A write of the start. Another process may hold the ledger for longer than a tenant would wait; none waits yet."""
+    for _ in range(START_TRIES - 1):
+        with suppress(LedgerBusy):
+            return await write()
+    return await write()
+
+
 async def _open_parts(
     stack: AsyncExitStack, settings: Settings, clock: Clock, log: Log, stopping: Stopping
 ) -> Parts:
@@ -123,7 +132,7 @@ async def _open_parts(
     ledger = SqliteLedger(storage.path, storage.vault, clock, _commit_watch(metrics, log))
     stack.push_async_callback(ledger.close)
     intake = Intake()
-    await recover(ledger, intake, log)
+    await _patiently(lambda: recover(ledger, intake, log))
     directory = Directory(await ledger.directory_rows(), storage.vault, clock)
     metrics.know(directory.snapshot.rows.tenants)
     intake.quarantined = await ledger.in_quarantine()

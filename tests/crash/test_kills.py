@@ -27,8 +27,6 @@ STOPS: Final = 4
 PROCESSES: Final = 2
 """On one ledger."""
 
-LEDGER_STATUS: Final = 5
-HELD: Final = "another process holds the ledger"
 SETTINGS: Final[dict[str, Any]] = {**HEALING, "upstream__timeout_s": 2}
 FAULTS: Final = ("place_then_reset", "place_then_500", "reset_after_read", "slow", "idle_close", "truncate")
 
@@ -44,16 +42,6 @@ def stop_and_wake(run: Run, for_s: float) -> None:
     run.signal(signal.SIGCONT)
 
 
-def start_again(life: Life, runs: list[Run], at: int) -> None:
-    """It ended by itself. That is right only where it was starting while the other process stood still with the
-    ledger in its hand. Whoever runs it starts it again.
-    """
-    run, said = runs[at], runs[at].log()[-20:]
-    held = run.status == LEDGER_STATUS and HELD in str(said[-1]) and not run.ready_now()
-    assert held, f"it ended by itself with {run.status}: {said}"
-    runs[at] = life.launch(**SETTINGS)
-
-
 def a_round(life: Life, chance: random.Random, figures: Figures) -> list[str]:
     """Kills, stops and faults in a row under load, then quiet; what is broken."""
     runs = [life.launch(**SETTINGS) for _ in range(PROCESSES)]
@@ -65,8 +53,7 @@ def a_round(life: Life, chance: random.Random, figures: Figures) -> list[str]:
             life.sandbox.set_fault(chance.choice(FAULTS))
             threading.Event().wait(chance.uniform(0.05, 0.5))
             at = chance.randrange(PROCESSES)
-            if runs[at].ended.is_set():
-                start_again(life, runs, at)
+            assert not runs[at].ended.is_set(), f"it ended by itself with {runs[at].status}: {runs[at].log()[-20:]}"
             if deed == "kill":
                 runs[at].kill()
                 runs[at] = life.launch(**SETTINGS)
@@ -74,10 +61,8 @@ def a_round(life: Life, chance: random.Random, figures: Figures) -> list[str]:
                 # Past the instant until which an order that was in hand may be sent, and past its timeout.
                 stop_and_wake(runs[at], chance.choice((0.2, 1.2, 2.5)))
         life.sandbox.clear_faults()
-        for at in range(PROCESSES):
-            if not runs[at].ready():
-                start_again(life, runs, at)
-                assert runs[at].ready(), "nobody is stopped any more"
+        for run in runs:
+            assert run.ready(), f"it ended by itself with {run.status}: {run.log()[-20:]}"
     finally:
         left = load.end()
     left += life.settled()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import httpx
+import pytest
 
 from tests.accept.world import wait_until
 from tests.faults.matrix import row
@@ -26,6 +27,7 @@ connection.execute("BEGIN EXCLUSIVE")
 print("held", flush=True)
 sys.stdin.readline()
 """
+HELD_AT_START: Final = ("tests.faults.child_held", "serve")
 LOCKED_S: Final = 60 if SOAK else 3
 STALL_S: Final = 5
 NOT_WRITTEN: Final = (503, "ledger-unavailable", "not_placed", True)
@@ -99,6 +101,29 @@ def test_row_48_a_locked_database_stops_nobody_but_orders() -> None:
         wait_until(lambda: shop.get("/readyz").status_code == 200, "ready again")
         shop.place("0-0")
         shop.settled()
+        shop.promise_holds()
+
+
+@row(
+    48,
+    part="for 3 s, just when this one starts",
+    answer="none before it is ready",
+    holds="it starts once the ledger is free, and settles what a killed process left",
+)
+def test_row_48_a_process_starts_beside_one_that_holds_the_ledger() -> None:
+    with a_shop(program=HELD_AT_START) as shop, ThreadPoolExecutor(1) as tenants:
+        shop.place("before")
+        shop.sandbox.set_fault("slow", after_s=60, count=1, match={"method": "POST"})
+        under_way = tenants.submit(shop.order, "under-way")
+        wait_until(lambda: len(shop.sandbox.orders) == 2, "the order to arrive")
+        shop.stack.process.kill()
+        with pytest.raises(httpx.TransportError):
+            under_way.result()
+        shop.stack.start()
+        busy = [line for line in shop.stack.process.log if line.get("reason") == "LedgerBusy"]
+        assert busy, "it was held"
+        wait_until(lambda: shop.outcome("under-way") == "placed", "what was left is settled")
+        shop.place("after")
         shop.promise_holds()
 
 

@@ -25,6 +25,9 @@ import msgspec
 from tests.simulate.soak import Goal, figures, soak
 
 ROOT: Final = Path(__file__).parents[2]
+AT_MOST_S: Final = 3_600
+"""For one test."""
+
 Result = Literal["held", "BROKEN", "so far", "not run"]
 
 
@@ -82,7 +85,7 @@ PARTS: Final[dict[str, Callable[[Goal], Row]]] = {
 def _tested(part: str, *tests: str) -> tuple[Row, str]:
     """The long variant of these tests, alone on the machine; what was said is shown as it comes, and returned."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-n", "0", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "-n", "0", f"--timeout={AT_MOST_S}", *tests]
     said = []
     environment = {**os.environ, "ORDERGATE_SOAK": "1"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as running:
