@@ -114,6 +114,8 @@ class Judge:
     def ledger_agrees_with_upstream(self) -> None:
         for order_id, found in self.taken.items():
             row, moves = self.rows.get(order_id), self.moves[order_id]
+            if self._rejected_and_late(order_id, found):
+                continue
             if row is None:
                 if not moves or moves[-1].before != "placed":
                     self.wrong(f"OfferGrid has {found[0].upstream_id}, and the ledger no {order_id}")
@@ -129,6 +131,14 @@ class Judge:
         for order_id, row in self.rows.items():
             if row[2] == "placed" and (row[3] not in real or real[row[3]].post.order_id != order_id):
                 self.wrong(f"the ledger says {order_id} is placed as {row[3]}, which OfferGrid does not have")
+
+    def _rejected_and_late(self, order_id: str, found: Sequence[Taken]) -> bool:
+        """Where OfferGrid acts too late, it may refuse a later attempt and then act on the first one. The order stays
+        rejected, as its tenant was told, and all of them are noted.
+        """
+        noted = {row[0] for row in self._all("SELECT upstream_order_id FROM strays WHERE kind = 'late'")}
+        rejected = any(move.after == "rejected" for move in self.moves[order_id])
+        return not self.sound and rejected and all(taken.upstream_id in noted for taken in found)
 
     def nothing_in_silence(self) -> None:
         """Where OfferGrid broke what the promise assumes: whatever it has too many of was noticed, and counted."""
