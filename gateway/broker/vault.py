@@ -30,7 +30,7 @@ from gateway.clock import Clock
 from gateway.errors import BadSettings, SealBroken
 
 MASTER_KEY_BYTES: Final = 32
-Purpose = Literal["token", "claim-key", "claim-body", "check"]
+Purpose = Literal["token", "claim-key", "claim-body", "check", "audit"]
 
 _FORMAT: Final = 1
 _SALT_BYTES: Final = 16

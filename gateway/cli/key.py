@@ -5,10 +5,11 @@ from typing import Any, BinaryIO, Final
 
 import click
 
-from gateway.cli.output import answer, answer_rows, moment
-from gateway.cli.program import Group, administration
+from gateway.cli.output import answer, answer_rows
+from gateway.cli.program import Group, administration, read_settings
 from gateway.core.directory import UpstreamKey
-from gateway.errors import BadUsage, OperatorError
+from gateway.core.tenancy import key_view
+from gateway.errors import BadUsage, OperatorError, Refused
 
 _MAX_BYTES: Final = 4_096  # no key is as long; whatever is sent here by mistake is not read to its end
 
@@ -34,8 +35,7 @@ def add(team: str, key_file: BinaryIO | None, per_minute: int | None, per_hour: 
     secret = Secret(_typed() if key_file is None else _line(key_file))
     with administration() as admin:
         added = admin.add_key(team, secret, per_minute=per_minute, per_hour=per_hour)
-    view = {"team": team, "keyId": added.key_id, "state": added.state}
-    answer(view, f"key {added.key_id} added to team {team}; it is {added.state}")
+    answer(_short(team, added), f"key {added.key_id} added to team {team}; it is {added.state}")
 
 
 @key.command("list", example="ordergate key list sales")
@@ -43,8 +43,8 @@ def add(team: str, key_file: BinaryIO | None, per_minute: int | None, per_hour: 
 def list_keys(team: str) -> None:
     """List a team's keys by their ids."""
     with administration() as admin:
-        views = [_view(team, key) for key in admin.keys(team)]
-    columns = ("team", "key", "state", "created", "per minute", "per hour")
+        views = [key_view(team, key) for key in admin.keys(team)]
+    columns = ("team", "key", "state", "verified", "same account", "per minute", "per hour", "created")
     answer_rows(views, columns, (view.values() for view in views))
 
 
@@ -53,32 +53,55 @@ def list_keys(team: str) -> None:
 @click.argument("key_id", metavar="KEYID")
 def verify(team: str, key_id: str) -> None:
     """Try a key by a read; where OfferGrid accepts it, a refused one stands by again."""
-    import asyncio
-
-    from gateway.cli.program import read_settings
-    from gateway.cli.upstream_checks import accepts
-    from gateway.wiring import lent_key
-
     settings = read_settings()
-    lent = lent_key(settings, team, key_id)
-    accepted = asyncio.run(accepts(settings, lent))
-    with administration() as admin:
-        tried = admin.key_was_tried(team, key_id, accepted=accepted)
-    if not accepted:
+    from gateway.wiring.keys import verify_key  # what stores and seals loads slowly, and `--help` needs none
+
+    tried, verdict = verify_key(settings, team, key_id)
+    if verdict == "refused":
         raise OperatorError(f"OfferGrid does not accept {key_id}; it is {tried.state}")
-    view = {"team": team, "keyId": key_id, "state": tried.state}
-    answer(view, f"OfferGrid accepts {key_id}; it is {tried.state}")
+    if verdict == "another_account":
+        raise Refused(
+            f"OfferGrid accepts {key_id}, but its listing shows none of the orders that were placed for team {team}: "
+            f"it looks like another account's key. It is {tried.state}"
+        )
+    seen = "" if verdict == "same_account" else "; no order was placed yet by which its account could be told"
+    answer(_short(team, tried), f"OfferGrid accepts {key_id}; it is {tried.state}{seen}")
 
 
-def _view(team: str, key: UpstreamKey) -> dict[str, Any]:
-    return {
-        "team": team,
-        "keyId": key.key_id,
-        "state": key.state,
-        "createdAt": moment(key.created_ms),
-        "perMinute": key.per_minute,
-        "perHour": key.per_hour,
-    }
+@key.command("activate", example="ordergate key activate sales key-0a1b2c3d4e5f")
+@click.argument("team")
+@click.argument("key_id", metavar="KEYID")
+@click.option(
+    "--new-account",
+    is_flag=True,
+    help="The key may be of another OfferGrid account: the team turns to it, and no earlier key is used any more. "
+    "Refused while orders are unsettled.",
+)
+def activate(team: str, key_id: str, new_account: bool) -> None:
+    """Send the team's orders with this key from now on. It is tried first; the one before becomes retiring."""
+    settings = read_settings()
+    from gateway.wiring.keys import activate_key
+
+    active = activate_key(settings, team, key_id, new_account=new_account)
+    answer(_short(team, active), f"{key_id} is active: orders of team {team} are sent with it")
+
+
+@key.command("revoke", example="ordergate key revoke sales key-0a1b2c3d4e5f")
+@click.argument("team")
+@click.argument("key_id", metavar="KEYID")
+def revoke(team: str, key_id: str) -> None:
+    """Use a key no more, for nothing. It is not revoked at OfferGrid by this."""
+    with administration() as admin:
+        revoked, following = admin.revoke_key(team, key_id), admin.next_key(team)
+    if following is None:
+        then = f"team {team} has no usable key: its orders are refused until one is activated"
+    else:
+        then = f"orders of team {team} are sent with {following.key_id}, which is {following.state}"
+    answer(_short(team, revoked), f"{key_id} is revoked; {then}")
+
+
+def _short(team: str, key: UpstreamKey) -> dict[str, Any]:
+    return {"team": team, "keyId": key.key_id, "state": key.state}
 
 
 def _typed() -> str:

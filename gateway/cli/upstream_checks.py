@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.cli.checks import FAILED, UNREACHABLE, Check
-from gateway.clock import Clock, SystemClock
+from gateway.clock import Clock
 from gateway.core.evidence import Answered, Evidence
 from gateway.core.listing import read_listing
-from gateway.errors import StorageUnreachable
 from gateway.settings import Settings, Upstream
 from gateway.upstream.dialing import tls_context
 from gateway.wiring.upstream import open_upstream
@@ -55,18 +54,6 @@ async def check_keys(
             else:
                 found.append(_keyless(team, key))
     return found
-
-
-async def accepts(settings: Settings, key: LentKey) -> bool:
-    """Whether OfferGrid takes the key, by a harmless read. StorageUnreachable where it does not say."""
-    clock = SystemClock()
-    async with open_upstream(settings, clock) as offergrid:
-        deadline = clock.monotonic() + settings.upstream.timeout_s
-        evidence = await offergrid.list_orders(key=key.secret, deadline=deadline)
-    if isinstance(evidence, Answered) and evidence.status in (200, 401):
-        return evidence.status == 200
-    said = f"answers {evidence.status}" if isinstance(evidence, Answered) else f"cannot be asked: {evidence.reason}"
-    raise StorageUnreachable(f"OfferGrid {said}; whether it accepts {key.key_id} is not known")
 
 
 def _connection(upstream: Upstream) -> http.client.HTTPConnection:

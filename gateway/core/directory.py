@@ -19,7 +19,8 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
     """One of a team's keys. `sealed_key` is bound to its table, its row (`key_id`) and the column `key`.
 
-    `verified_ms`: when OfferGrid was last seen to accept it by `key verify`.
+    `verified_ms`: when OfferGrid was last seen to accept it. `same_account`: it is of the team's OfferGrid account, as
+    far as is known; orders that are sent with any other are looked for where they are not.
     """
 
     key_id: str
@@ -30,10 +31,13 @@ class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
     per_hour: int | None
     created_ms: int
     verified_ms: int | None = None
+    same_account: bool = True
 
     @property
     def is_usable(self) -> bool:
         """Whether orders may be sent with it where the active one is refused."""
+        if not self.same_account:
+            return False
         return self.state in ("active", "retiring") or (self.state == "standby" and self.verified_ms is not None)
 
 

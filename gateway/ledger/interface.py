@@ -20,10 +20,11 @@ from gateway.core.outcome import Ending
 
 
 class Seals(Protocol):
-    """The part of the vault that a ledger needs: records bound to their place."""
+    """The part of the vault that a ledger needs: records bound to their place, and the audit log's links."""
 
     def seal(self, plaintext: bytes, *, table: str, row: str, column: str) -> bytes: ...
     def open(self, sealed: bytes, *, table: str, row: str, column: str) -> bytes: ...
+    def mac(self, purpose: Literal["audit"], data: bytes) -> bytes: ...
 
 
 class NewOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -178,7 +178,7 @@ class SqliteLedger:
 
     async def refuse_key(self, key_id: str) -> bool:
         now = self._clock.wall_ms()
-        return await self._writer.run(lambda connection: refuse_key(connection, key_id, now))
+        return await self._writer.run(lambda connection: refuse_key(connection, self._seals, key_id, now))
 
     async def beat(self) -> None:
         """One small durable write, by which readiness knows that the ledger takes any; and a look at its files.

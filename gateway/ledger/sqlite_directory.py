@@ -11,13 +11,16 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from gateway.core.directory import DirectoryRows, Team, Tenant, TenantState, TokenRecord, UpstreamKey
+from gateway.core.audit import AuditRow, Marks, Verified
+from gateway.core.directory import DirectoryRows, Team, Tenant, TokenRecord, UpstreamKey
+from gateway.ledger.sqlite_audit import audit, begin_chain, page, verify_chain
 from gateway.ledger.sqlite_engine import close, transaction
 
 _TEAMS: Final = "SELECT team_id, name, created_ms FROM teams ORDER BY name"
 _KEYS: Final = """
-SELECT key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms, verified_ms FROM upstream_keys
-ORDER BY created_ms, key_id
+SELECT key_id, team_id, state, sealed_key, per_minute, per_hour, upstream_keys.created_ms AS created_ms, verified_ms,
+       upstream_keys.account = teams.account AS same_account
+FROM upstream_keys JOIN teams USING (team_id) ORDER BY upstream_keys.created_ms, key_id
 """
 _TENANTS: Final = """
 SELECT tenant_id, tenants.name AS name, coalesce(scope, tenants.name) AS scope, team_id, teams.name AS team, state,
@@ -29,25 +32,61 @@ _TOKENS: Final = """
 SELECT token_id, tenant_id, digest, created_ms, expires_ms, revoked_ms FROM tokens ORDER BY created_ms, token_id
 """
 _ADD_KEY: Final = """
-INSERT INTO upstream_keys (key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms)
-VALUES (:key_id, :team_id, :state, :sealed_key, :per_minute, :per_hour, :created_ms)
+INSERT INTO upstream_keys (key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms, account)
+SELECT :key_id, :team_id, :state, :sealed_key, :per_minute, :per_hour, :created_ms, account
+FROM teams WHERE team_id = :team_id
 """
 _VERIFY_KEY: Final = """
-UPDATE upstream_keys SET verified_ms = :verified_ms, state = iif(state = 'refused', 'standby', state)
+UPDATE upstream_keys SET verified_ms = :verified_ms, state = iif(state = 'refused', 'standby', state),
+                         account = (SELECT account FROM teams WHERE teams.team_id = upstream_keys.team_id)
 WHERE key_id = :key_id AND state <> 'revoked'
+"""
+_DISOWN_KEY: Final = """
+UPDATE upstream_keys SET verified_ms = NULL, account = 0 WHERE key_id = ? AND state NOT IN ('active', 'revoked')
+"""
+_RETIRE_KEY: Final = "UPDATE upstream_keys SET state = 'retiring' WHERE team_id = ? AND state = 'active'"
+_ACTIVATE_KEY: Final = """
+UPDATE upstream_keys SET state = 'active', verified_ms = :verified_ms,
+                         account = (SELECT account FROM teams WHERE teams.team_id = upstream_keys.team_id)
+WHERE key_id = :key_id
+"""
+_NEXT_ACCOUNT: Final = """
+UPDATE teams SET account = account + 1, account_seq = (SELECT coalesce(max(seq), 0) FROM orders) WHERE team_id = ?
+"""
+_PLACED: Final = """
+SELECT upstream_order_id FROM orders JOIN teams USING (team_id)
+WHERE team_id = ? AND outcome = 'placed' AND seq > account_seq ORDER BY seq DESC LIMIT 100000
 """
 _REFUSE_KEY: Final = """
 UPDATE upstream_keys SET state = 'refused', verified_ms = NULL
 WHERE key_id = ? AND state IN ('active', 'standby', 'retiring') RETURNING team_id
 """
-_AUDIT: Final = "INSERT INTO audit (at_ms, who, action, subject, change) VALUES (?, ?, ?, ?, ?)"
 _RAISE: Final = "UPDATE meta SET value = value + 1 WHERE name = 'directory_version'"
 _ADD_TENANT: Final = """
 INSERT INTO tenants (name, team_id, state, require_idempotency_key, guaranteed_per_minute, implicit_window_s,
-                     defaults, enforced, created_ms)
-VALUES (:name, :team_id, 'active', :require_idempotency_key, :guaranteed_per_minute, :implicit_window_s,
-        '{}', '{}', :created_ms)
+                     defaults, enforced, created_ms, scope)
+VALUES (:name, :team_id, :state, :require_idempotency_key, :guaranteed_per_minute, :implicit_window_s,
+        :defaults, :enforced, :created_ms, :scope)
 """
+_SET_TENANT: Final = """
+UPDATE tenants SET state = :state, require_idempotency_key = :require_idempotency_key,
+                   guaranteed_per_minute = :guaranteed_per_minute, implicit_window_s = :implicit_window_s,
+                   defaults = :defaults, enforced = :enforced
+WHERE tenant_id = :tenant_id
+"""
+_REMOVE_TENANT: Final = (
+    """INSERT INTO removed_tenants (tenant_id, name, scope, team_id, removed_ms)
+       SELECT tenant_id, name, coalesce(scope, name), team_id, :removed_ms FROM tenants WHERE tenant_id = :tenant_id""",
+    "DELETE FROM tokens WHERE tenant_id = :tenant_id",
+    "DELETE FROM tenants WHERE tenant_id = :tenant_id",
+)
+_UNSETTLED_OF_TENANT: Final = """
+SELECT count(*) FROM orders WHERE outcome IN ('queued', 'in_flight', 'unknown') AND tenant_id = ?
+"""
+_UNSETTLED_OF_TEAM: Final = """
+SELECT count(*) FROM orders WHERE outcome IN ('queued', 'in_flight', 'unknown') AND team_id = ?
+"""
+_SCOPES: Final = "SELECT scope FROM removed_tenants UNION SELECT coalesce(scope, name) FROM tenants"
 _ADD_TOKEN: Final = """
 INSERT INTO tokens (token_id, tenant_id, digest, created_ms, expires_ms)
 VALUES (:token_id, :tenant_id, :digest, :created_ms, :expires_ms)
@@ -81,7 +120,7 @@ class SqliteDirectory:
             found = DirectoryRows(
                 version=self.version(),
                 teams=tuple(Team(**row) for row in self._select(_TEAMS)),
-                keys=tuple(UpstreamKey(**row) for row in self._select(_KEYS)),
+                keys=tuple(_key(row) for row in self._select(_KEYS)),
                 tenants=tuple(_tenant(row) for row in self._select(_TENANTS)),
                 tokens=tuple(TokenRecord(**row) for row in self._select(_TOKENS)),
             )
@@ -99,26 +138,64 @@ class SqliteDirectory:
     def insert_team(self, name: str, created_ms: int) -> None:
         self._connection.execute("INSERT INTO teams (name, created_ms) VALUES (?, ?)", (name, created_ms))
 
+    def remove_team(self, team_id: int) -> None:
+        """With its keys, which are all revoked. Its id is never given again."""
+        self._connection.execute("DELETE FROM upstream_keys WHERE team_id = ?", (team_id,))
+        self._connection.execute("DELETE FROM teams WHERE team_id = ?", (team_id,))
+
     def insert_key(self, key: UpstreamKey) -> None:
         self._connection.execute(_ADD_KEY, msgspec.structs.asdict(key))
 
     def verify_key(self, key_id: str, verified_ms: int) -> None:
+        """OfferGrid accepts it, and it is of the team's account."""
         self._connection.execute(_VERIFY_KEY, {"key_id": key_id, "verified_ms": verified_ms})
 
-    def refuse_key(self, key_id: str, at_ms: int) -> bool:
-        return refuse_key(self._connection, key_id, at_ms)
+    def disown_key(self, key_id: str) -> None:
+        """It is of another account: no order is sent with it, unless it is the active one."""
+        self._connection.execute(_DISOWN_KEY, (key_id,))
+
+    def refuse_key(self, key_id: str) -> bool:
+        """Whether that changed anything."""
+        return self._connection.execute(_REFUSE_KEY, (key_id,)).fetchone() is not None
+
+    def activate_key(self, team_id: int, key_id: str, verified_ms: int, *, new_account: bool) -> None:
+        """The active one becomes `retiring`. With a new account it is usable no more, nor is any other."""
+        self._connection.execute(_RETIRE_KEY, (team_id,))
+        if new_account:
+            self._connection.execute(_NEXT_ACCOUNT, (team_id,))
+        self._connection.execute(_ACTIVATE_KEY, {"key_id": key_id, "verified_ms": verified_ms})
+
+    def revoke_key(self, key_id: str) -> None:
+        self._connection.execute("UPDATE upstream_keys SET state = 'revoked' WHERE key_id = ?", (key_id,))
+
+    def placed_of_team(self, team_id: int) -> frozenset[str]:
+        """The upstream ids of the orders that are known as placed in the team's account."""
+        rows: list[Any] = self._connection.execute(_PLACED, (team_id,)).fetchall()
+        return frozenset(upstream_order_id for (upstream_order_id,) in rows)
 
     def insert_tenant(self, tenant: Mapping[str, Any]) -> None:
-        self._connection.execute(_ADD_TENANT, dict(tenant))
+        """`scope` None: its name."""
+        self._connection.execute(_ADD_TENANT, _stored(tenant))
 
-    def set_tenant_state(self, tenant_id: int, state: TenantState) -> None:
-        self._connection.execute("UPDATE tenants SET state = ? WHERE tenant_id = ?", (state, tenant_id))
+    def set_tenant(self, tenant: Tenant) -> None:
+        """All that can be changed of it."""
+        self._connection.execute(_SET_TENANT, _stored(msgspec.structs.asdict(tenant)))
 
-    def set_metadata(self, tenant_id: int, defaults: Mapping[str, str], enforced: Mapping[str, str]) -> None:
-        self._connection.execute(
-            "UPDATE tenants SET defaults = ?, enforced = ? WHERE tenant_id = ?",
-            (_texts(defaults), _texts(enforced), tenant_id),
-        )
+    def remove_tenant(self, tenant_id: int, removed_ms: int) -> None:
+        """With its tokens. Its id and its scope are never another tenant's."""
+        for statement in _REMOVE_TENANT:
+            self._connection.execute(statement, {"tenant_id": tenant_id, "removed_ms": removed_ms})
+
+    def scopes(self) -> frozenset[str]:
+        """Every scope that was ever a tenant's."""
+        rows: list[Any] = self._connection.execute(_SCOPES).fetchall()
+        return frozenset(scope for (scope,) in rows)
+
+    def unsettled(self, *, team_id: int | None = None, tenant_id: int | None = None) -> int:
+        """How many orders of this team, or of this tenant, are not settled."""
+        if tenant_id is not None:
+            return int(self._connection.execute(_UNSETTLED_OF_TENANT, (tenant_id,)).get)
+        return int(self._connection.execute(_UNSETTLED_OF_TEAM, (team_id,)).get)
 
     def insert_token(self, token: TokenRecord) -> None:
         values = msgspec.structs.asdict(token)
@@ -130,29 +207,45 @@ class SqliteDirectory:
             "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL", (revoked_ms, token_id)
         )
 
+    def audit(
+        self, marks: Marks, *, at_ms: int, who: str, action: str, subject: str, change: Mapping[str, Any]
+    ) -> None:
+        """One row of the audit log, in the transaction of the change that it tells. `change` holds no secret."""
+        audit(self._connection, marks, at_ms=at_ms, who=who, action=action, subject=subject, change=change)
+
+    def begin_chain(self, marks: Marks, at_ms: int, *, new: bool) -> None:
+        """See `sqlite_audit.begin_chain`; a transaction of its own."""
+        with transaction(self._connection):
+            begin_chain(self._connection, marks, at_ms, new=new)
+
+    def audited(self, *, before: int | None, limit: int) -> list[AuditRow]:
+        """The newest rows of the audit log first; `before` continues an earlier page."""
+        return page(self._connection, before=before, limit=limit)
+
+    def verify_chain(self, marks: Marks) -> Verified:
+        return verify_chain(self._connection, marks)
+
     def _select(self, statement: str) -> Iterator[dict[str, Any]]:
         cursor = self._connection.execute(statement)
         for row in cursor:
             yield {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-def refuse_key(connection: apsw.Connection, key_id: str, at_ms: int) -> bool:
-    """OfferGrid said 401 to it: not used until it is verified. Inside the caller's transaction, with its audit row.
-    Whether this changed anything: of many orders that meet it, one does.
+def refuse_key(connection: apsw.Connection, marks: Marks, key_id: str, at_ms: int) -> bool:
+    """OfferGrid said 401 to an order: not used until it is verified. Inside the caller's transaction, with its audit
+    row. Whether this changed anything: of many orders that meet it, one does.
     """
     if connection.execute(_REFUSE_KEY, (key_id,)).fetchone() is None:
         return False
     connection.execute(_RAISE)
-    change = {"to": "refused", "reason": "OfferGrid said 401"}
-    audit(connection, at_ms=at_ms, who="gateway", action="key.refused", subject=key_id, change=change)
+    change = {"to": {"state": "refused"}, "reason": "OfferGrid said 401"}
+    audit(connection, marks, at_ms=at_ms, who="gateway", action="key refused", subject=key_id, change=change)
     return True
 
 
-def audit(
-    connection: apsw.Connection, *, at_ms: int, who: str, action: str, subject: str, change: Mapping[str, Any]
-) -> None:
-    """One row of the audit log, in the transaction of the change that it tells. `change` holds no secret."""
-    connection.execute(_AUDIT, (at_ms, who, action, subject, msgspec.json.encode(change).decode()))
+def _key(row: dict[str, Any]) -> UpstreamKey:
+    row["same_account"] = bool(row["same_account"])
+    return UpstreamKey(**row)
 
 
 def _tenant(row: dict[str, Any]) -> Tenant:
@@ -162,6 +255,7 @@ def _tenant(row: dict[str, Any]) -> Tenant:
     return Tenant(**row)
 
 
-def _texts(members: Mapping[str, str]) -> str:
-    """Names to JSON texts, themselves as JSON: the spelling of a number survives."""
-    return msgspec.json.encode(dict(members)).decode()
+def _stored(tenant: Mapping[str, Any]) -> dict[str, Any]:
+    """As it stands in its row. Metadata names to JSON texts, themselves as JSON: the spelling of a number survives."""
+    texts = {name: msgspec.json.encode(tenant[name]).decode() for name in ("defaults", "enforced")}
+    return {**tenant, **texts, "require_idempotency_key": int(tenant["require_idempotency_key"])}

@@ -21,6 +21,7 @@ from gateway.ledger.interface import (
     UnknownOrder,
     WatchedOrder,
 )
+from gateway.ledger.sqlite_audit import audit
 
 MAX_UNKNOWN: Final = 10_000
 """Of one team. Orders looked for at once, the oldest first: one listing serves them all."""
@@ -82,7 +83,6 @@ INSERT INTO strays (team_id, upstream_order_id, order_id, kind, seen_ms)
 VALUES (:team_id, :upstream_order_id, :order_id, :kind, :seen_ms) ON CONFLICT DO NOTHING
 """
 _UNRESOLVED: Final = "SELECT team_id, version FROM orders WHERE order_id = ? AND outcome = 'unknown'"
-_AUDIT: Final = "INSERT INTO audit (at_ms, who, action, subject, change) VALUES (?, ?, 'order resolve', ?, ?)"
 
 
 def unknown_teams(connection: apsw.Connection) -> list[int]:
@@ -193,7 +193,7 @@ def resolve(connection: apsw.Connection, seals: Seals, by: Resolution, *, tick: 
         })  # fmt: skip
     to = "not_placed" if by.placed_as is None else "placed"
     change = {"from": "unknown", "to": to, "upstreamOrderId": by.placed_as, "reason": by.reason}
-    connection.execute(_AUDIT, (by.at_ms, by.who, by.order_id, msgspec.json.encode(change).decode()))
+    audit(connection, seals, at_ms=by.at_ms, who=by.who, action="order resolve", subject=by.order_id, change=change)
 
 
 def _require_free(connection: apsw.Connection, team_id: int, upstream_order_id: str, order_id: str) -> None:

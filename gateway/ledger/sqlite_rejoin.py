@@ -13,7 +13,7 @@ import msgspec
 from gateway.core.reentry import Reentry
 from gateway.ledger.interface import Seals
 from gateway.ledger.mark import end_quarantine
-from gateway.ledger.sqlite_directory import audit
+from gateway.ledger.sqlite_audit import audit
 
 WITNESS_MS: Final = 3_600_000
 """Orders placed within an hour before the team's last one bear witness to a listing."""
@@ -125,7 +125,7 @@ def rejoin(
     connection.execute(_DIRECTORY_MOVED)
     ways: dict[str, object] = dict(Counter(entry.way for entry in entries))
     change = ways | {"tenantsMade": enters.tenants_made, "unread": unread}
-    audit(connection, at_ms=now.wall_ms, who=who, action="db rejoin", subject="ledger", change=change)
+    audit(connection, seals, at_ms=now.wall_ms, who=who, action="db rejoin", subject="ledger", change=change)
     return Entered(entries=tuple(entries), tenants_made=tuple(enters.tenants_made))
 
 

@@ -16,14 +16,15 @@ import apsw
 import msgspec
 
 from gateway.clock import Clock, rfc3339
+from gateway.core.audit import Marks
 from gateway.errors import Refused, StorageUnreachable
 from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.mark import Quarantine, put_into_quarantine, read_mark
 from gateway.ledger.partial import partial, put_over, sync_folder
 from gateway.ledger.sqlite_alone import alone
+from gateway.ledger.sqlite_audit import audit
 from gateway.ledger.sqlite_backup import make_single, told
 from gateway.ledger.sqlite_check import check_file, count_orders
-from gateway.ledger.sqlite_directory import audit
 from gateway.ledger.sqlite_engine import connect, make_folder, schema_version, transaction
 from gateway.ledger.sqlite_log import require_whole_log
 
@@ -39,12 +40,21 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     replaced: Path | None
 
 
-def restore(path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock, *, who: str) -> Restored:
-    """Makes `backup` the ledger at `path`, durably. The backup itself stays as it is. `who`: for the audit log.
+def restore(
+    path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock, *, marks: Marks, who: str
+) -> Restored:
+    """Makes `backup` the ledger at `path`, durably. The backup itself stays as it is.
 
+    `marks` and `who`: for the audit log.
     `fits` raises where a ledger with this check value is not under the master key that is there. Refused where a
     process lives on the ledger, or the backup is not a whole ledger's of this version or an older one.
     """
+
+    def note(connection: apsw.Connection) -> None:
+        change = {"backup": backup.name}
+        at_ms = clock.wall_ms()
+        audit(connection, marks, at_ms=at_ms, who=who, action="db restore", subject="ledger", change=change)
+
     path = path.resolve()
     if not backup.is_file():
         raise Refused(f"there is no backup at {backup}")
@@ -54,7 +64,7 @@ def restore(path: Path, backup: Path, fits: Callable[[bytes], None], clock: Cloc
         make_folder(path.parent)
         with alone(path), partial(path) as beside:
             _copy(backup, beside)
-            orders = _prepare(beside, path, backup, fits, clock, who)
+            orders = _prepare(beside, path, backup, fits, clock, note)
             with _set_aside(path, clock) as replaced:
                 put_over(beside, path)
     return Restored(ledger=path, orders=orders, replaced=replaced)
@@ -68,8 +78,15 @@ def _copy(backup: Path, to: Path) -> None:
         shutil.copyfile(log, to.with_name(to.name + _LOG))
 
 
-def _prepare(file: Path, path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock, who: str) -> int:
-    """Looks the copy through and puts it into quarantine. Returns how many orders it holds."""
+def _prepare(
+    file: Path,
+    path: Path,
+    backup: Path,
+    fits: Callable[[bytes], None],
+    clock: Clock,
+    note: Callable[[apsw.Connection], None],
+) -> int:
+    """Looks the copy through, puts it into quarantine and has that noted. Returns how many orders it holds."""
     findings = check_file(file)
     if findings:
         raise Refused(f"{backup} is no whole ledger: {findings[0].where}: {findings[0].what}")
@@ -83,8 +100,7 @@ def _prepare(file: Path, path: Path, backup: Path, fits: Callable[[bytes], None]
         with transaction(connection):
             tick = LedgerTime(connection, clock).tick()
             put_into_quarantine(connection, Quarantine(reason="restored", since_tick=tick), read_mark(path))
-            change = {"backup": backup.name}
-            audit(connection, at_ms=clock.wall_ms(), who=who, action="db restore", subject="ledger", change=change)
+            note(connection)
         make_single(connection)
         return count_orders(connection)
     finally:

@@ -14,8 +14,8 @@ import yaml
 
 MAX_FILE_BYTES: Final = 1 << 20
 # Every setting written out is some 120 events; a file with many more is no settings file, and costs time to read.
-_MAX_EVENTS: Final = 2_000
-_MAX_DEPTH: Final = 4
+MAX_EVENTS: Final = 2_000
+MAX_DEPTH: Final = 4
 _WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9_]{0,29})")
 _FRACTION: Final = re.compile(r"[-+]?[0-9]{1,30}\.[0-9]{0,30}([eE][-+]?[0-9]{1,3})?")
 
@@ -52,6 +52,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     place: Place
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file may hold at most: YAML events in all, and levels. `what` it holds, in words."""
+
+    events: int = MAX_EVENTS
+    depth: int = MAX_DEPTH
+    what: str = "settings"
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """What a file holds: `sections` with the place of each name, entries in the file's order, and what is wrong."""
 
@@ -62,6 +70,13 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_document(content: bytes, source: str) -> Document:
     """Read a settings file. Never raises for what is in it: the faults come back in the document."""
+    root, faults = compose(content, source, Limits())
+    document = Document() if root is None else _two_levels(root, source)
+    return msgspec.structs.replace(document, faults=(*faults, *document.faults))
+
+
+def compose(content: bytes, source: str, limits: Limits) -> tuple[yaml.Node | None, tuple[Fault, ...]]:
+    """The file's root node, None where it is empty or cannot be read; and what is wrong with the file as YAML."""
     if len(content) > MAX_FILE_BYTES:
         return _refused(Place(source=source), f"is larger than {MAX_FILE_BYTES} bytes")
     try:
@@ -70,41 +85,45 @@ def read_document(content: bytes, source: str) -> Document:
         return _refused(_place_after(source, content[: fault.start].decode("utf-8", "replace")), "is not UTF-8")
     beyond: list[Fault] = []
     try:
-        if not _guard(text, source, beyond):
-            return Document(faults=tuple(beyond))
+        if not _guard(text, source, beyond, limits):
+            return None, tuple(beyond)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as fault:
         if beyond:  # what is wrong with an anchor's name would repeat it, and it may be half of a secret
-            return Document(faults=tuple(beyond))
+            return None, tuple(beyond)
         mark = fault.problem_mark or fault.context_mark
         place = _at(mark, source) if mark else Place(source=source)
         return _refused(place, f"cannot be read as YAML: {fault.problem or fault.context}")
     except yaml.reader.ReaderError as fault:
         return _refused(_place_after(source, text[: fault.position]), "holds a character that YAML does not allow")
-    document = Document() if root is None else _two_levels(root, source)
-    return msgspec.structs.replace(document, faults=(*beyond, *document.faults))
+    return root, tuple(beyond)
 
 
-def _refused(place: Place, what: str) -> Document:
-    return Document(faults=(Fault(place=place, name="", what=what),))
+def _refused(place: Place, what: str) -> tuple[None, tuple[Fault, ...]]:
+    return None, (Fault(place=place, name="", what=what),)
 
 
 def _place_after(source: str, before: str) -> Place:
     return Place(source=source, line=before.count("\n") + 1, column=len(before) - (before.rfind("\n") + 1) + 1)
 
 
+def place_of(node: yaml.Node | yaml.Event, source: str) -> Place:
+    """Where it begins."""
+    return _at(node.start_mark, source)
+
+
 def _at(mark: Any, source: str) -> Place:
     return Place(source=source, line=mark.line + 1, column=mark.column + 1)
 
 
-def _guard(text: str, source: str, faults: list[Fault]) -> bool:
-    """Note anchors, aliases and tags, all of them. False: too deep or too long to be settings, read no further.
+def _guard(text: str, source: str, faults: list[Fault], limits: Limits) -> bool:
+    """Note anchors, aliases and tags, all of them. False: too deep or too long, read no further.
 
     Looks at events, not nodes: nothing is built, so a file made to be large when built does no harm.
     """
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-        place = _at(event.start_mark, source)
+        place = place_of(event, source)
         if isinstance(event, yaml.AliasEvent):
             faults.append(Fault(place=place, name="", what="aliases (*) are not used here: write the value itself"))
         elif getattr(event, "anchor", None) is not None:
@@ -115,11 +134,11 @@ def _guard(text: str, source: str, faults: list[Fault]) -> bool:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > _MAX_DEPTH:
-            faults.append(Fault(place=place, name="", what="is nested too deeply to be settings"))
+        if depth > limits.depth:
+            faults.append(Fault(place=place, name="", what=f"is nested too deeply to be {limits.what}"))
             return False
-        if count > _MAX_EVENTS:
-            what = "holds far more than there are settings; nothing after this is read"
+        if count > limits.events:
+            what = f"holds far more than there are {limits.what}; nothing after this is read"
             faults.append(Fault(place=place, name="", what=what))
             return False
     return True
@@ -127,29 +146,32 @@ def _guard(text: str, source: str, faults: list[Fault]) -> bool:
 
 def _two_levels(root: yaml.Node, source: str) -> Document:
     if not isinstance(root, yaml.MappingNode):
-        return _refused(_at(root.start_mark, source), "must hold sections (`tenant_api:`, …) with settings in them")
+        what = "must hold sections (`tenant_api:`, …) with settings in them"
+        return Document(faults=(Fault(place=place_of(root, source), name="", what=what),))
     faults: list[Fault] = []
     sections: list[tuple[str, Place]] = []
     entries: list[Entry] = []
-    for section, key, node in _members(root, "", source, faults):
+    for section, key, node in members(root, "", source, faults):
         sections.append((section, key))
         if isinstance(node, yaml.MappingNode):
-            for field, field_key, value in _members(node, section, source, faults):
-                place = _at(value.start_mark, source)
-                entries.append(Entry(section=section, field=field, value=_value(value), key=field_key, place=place))
-        elif _value(node) is not None:  # a section whose every line is commented out is null, and fine
-            place = _at(node.start_mark, source)
+            for field, field_key, value in members(node, section, source, faults):
+                place = place_of(value, source)
+                entries.append(
+                    Entry(section=section, field=field, value=value_of(value), key=field_key, place=place)
+                )
+        elif value_of(node) is not None:  # a section whose every line is commented out is null, and fine
+            place = place_of(node, source)
             faults.append(Fault(place=place, name=section, what="must hold settings, each on a line of its own"))
     return Document(sections=tuple(sections), entries=tuple(entries), faults=tuple(faults))
 
 
-def _members(
+def members(
     node: yaml.MappingNode, within: str, source: str, faults: list[Fault]
 ) -> Iterator[tuple[str, Place, yaml.Node]]:
     """A mapping's members with text names; a name that is no text, or comes twice, is a fault."""
     first: dict[str, Place] = {}
     for key_node, value in node.value:
-        place = _at(key_node.start_mark, source)
+        place = place_of(key_node, source)
         if not isinstance(key_node, yaml.ScalarNode):
             faults.append(Fault(place=place, name=within, what="a name must be plain text"))
             continue
@@ -168,7 +190,7 @@ def readable(name: str) -> str:
     return shown if len(shown) <= 64 else shown[:60] + "…"
 
 
-def _value(node: yaml.Node) -> Any:
+def value_of(node: yaml.Node) -> Any:
     """A scalar as None, bool, int, float or str; a collection as an empty list or dict, only to name its kind."""
     if not isinstance(node, yaml.ScalarNode):
         return {} if isinstance(node, yaml.MappingNode) else []

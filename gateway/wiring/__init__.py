@@ -4,6 +4,6 @@
 web framework takes longer to load than a command.
 """
 
-from gateway.wiring.storage import Storage, lent_key, open_administration, open_orders, open_storage
+from gateway.wiring.storage import Storage, open_administration, open_orders, open_storage
 
-__all__ = ["Storage", "lent_key", "open_administration", "open_orders", "open_storage"]
+__all__ = ["Storage", "open_administration", "open_orders", "open_storage"]

@@ -70,7 +70,7 @@ def restore_ledger(settings: Settings, backup: Path) -> Restored:
     """See `sqlite_restore.restore`. BadSettings where the master key is not there, or not the backup's."""
     path, clock = _path(settings), SystemClock()
     vault = load_or_create_master_key(Path(settings.secrets.master_key_file), may_create=False, clock=clock)
-    return restore(path, backup, vault.require_check_value, clock, who=actor())
+    return restore(path, backup, vault.require_check_value, clock, marks=vault, who=actor())
 
 
 def rejoin_ledger(settings: Settings, say: Callable[[str], None], without: Collection[str] = ()) -> Rejoined:

@@ -9,10 +9,9 @@ import apsw
 import msgspec
 
 from gateway.broker.administration import Administration
-from gateway.broker.directory import LentKey, open_key
 from gateway.broker.vault import Vault, load_or_create_master_key
 from gateway.clock import Clock, SystemClock, new_uuid7
-from gateway.errors import Refused, StorageUnreachable
+from gateway.errors import StorageUnreachable
 from gateway.ledger.mark import standing
 from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_check import require_sound
@@ -20,6 +19,7 @@ from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect, reason_of
 from gateway.ledger.sqlite_owner import Owner
 from gateway.settings import Settings
+from gateway.wiring.actor import actor
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +42,13 @@ def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
         check = directory.fact("vault_check")
         key_file = Path(settings.secrets.master_key_file)
         vault = load_or_create_master_key(key_file, check is None, clock)
+        if check is None:  # before the ledger has its check value: one that has it is never begun again
+            directory.begin_chain(vault, clock.wall_ms(), new=True)
         directory.keep_fact("ledger_id", new_uuid7(clock))
         directory.keep_fact("vault_check", vault.check_value())
         vault.require_check_value(directory.fact("vault_check"))
+        if directory.fact("audit_unlinked") is not None:
+            directory.begin_chain(vault, clock.wall_ms(), new=False)
         yield Storage(path=path, directory=directory, vault=vault, ledger_id=directory.fact("ledger_id"))
     except apsw.Error as fault:
         raise StorageUnreachable(f"{path}: {reason_of(fault)}") from fault
@@ -95,18 +99,7 @@ def open_administration(settings: Settings) -> Iterator[Administration]:
     """Administration on a connection of its own, beside whatever runs."""
     clock = SystemClock()
     with open_storage(settings, clock) as storage:
-        yield Administration(storage.directory, storage.vault, clock)
-
-
-def lent_key(settings: Settings, team: str, key_id: str) -> LentKey:
-    """One of a team's keys, opened. Refused where there is no such key, or its record cannot be opened."""
-    clock = SystemClock()
-    with open_storage(settings, clock) as storage:
-        key = Administration(storage.directory, storage.vault, clock).key(team, key_id)
-        opened = open_key(key, storage.vault)
-    if isinstance(opened, LentKey):
-        return opened
-    raise Refused(f"the record of {key_id} cannot be opened")
+        yield Administration(storage.directory, storage.vault, clock, who=actor())
 
 
 @contextmanager

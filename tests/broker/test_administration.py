@@ -43,7 +43,7 @@ class Office:
         self.vault = Vault(MasterKey(bytes(32)), self.time)
         self.connection = connect(path)
         self.store = SqliteDirectory(self.connection)
-        self.admin = Administration(self.store, self.vault, self.time)
+        self.admin = Administration(self.store, self.vault, self.time, who="ops")
         self.admin.add_team("team")
         self.admin.add_key("team", Secret("sandbox-key-1"))
         self.admin.add_tenant(NewTenant(name="shop", team="team"))

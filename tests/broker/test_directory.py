@@ -40,7 +40,7 @@ class Counting:
 def rows(tmp_path: Path) -> tuple[DirectoryRows, dict[str, str]]:
     """Two teams, two tenants, and tokens that are good, revoked, expired, and the other tenant's."""
     store = SqliteDirectory(connect(tmp_path / "o.db"))
-    admin = Administration(store, VAULT, CLOCK)
+    admin = Administration(store, VAULT, CLOCK, who="ops")
     for team in ("one", "two"):
         admin.add_team(team)
         admin.add_key(team, Secret(f"sandbox-key-{team}"))

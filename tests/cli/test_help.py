@@ -15,7 +15,7 @@ from tests.cli.conftest import Program
 
 EXPECTED = {
     "team": {"add", "list"},
-    "key": {"add", "list", "verify"},
+    "key": {"add", "list", "verify", "activate", "revoke"},
     "tenant": {"add", "list", "show", "suspend", "resume", "metadata"},
     "token": {"issue", "list", "revoke"},
     "orders": {"list", "show", "reconcile", "resolve"},

@@ -15,7 +15,7 @@ BESIDE = LentKey(key_id="key-2", secret=Secret("canary-second-key"))
 
 
 def _with_a_key(path: Path) -> None:
-    alter(path, "INSERT INTO teams VALUES (3, 'team', 0)")
+    alter(path, "INSERT INTO teams (team_id, name, created_ms) VALUES (3, 'team', 0)")
     alter(
         path,
         "INSERT INTO upstream_keys (key_id, team_id, state, sealed_key, created_ms)"

@@ -84,7 +84,7 @@ def test_upkeep_follows_the_directory_and_outlives_every_fault(
         ledger = Moody(path, VAULT, CLOCK, lambda *_: None)
         ledger.faults = [RuntimeError("canary"), LedgerBusy("busy")]
         store = SqliteDirectory(connect(path))
-        administration = Administration(store, VAULT, CLOCK)
+        administration = Administration(store, VAULT, CLOCK, who="ops")
         directory = Directory(await ledger.directory_rows(), VAULT, CLOCK)
         readiness = Readiness(clock=CLOCK, intake=Intake(), folder=tmp_path, min_free_bytes=1)
         metrics, stream = Metrics(version="0", spec_digest="0"), io.StringIO()
@@ -153,7 +153,7 @@ def test_an_order_is_kept_for_as_long_as_its_key_or_anybodys_body_may_name_it(
             ).run()
         )
         await until(lambda: _is(300 in asked))
-        administration = Administration(store, VAULT, CLOCK)
+        administration = Administration(store, VAULT, CLOCK, who="ops")
         administration.add_team("team")
         administration.add_tenant(NewTenant(name="patient", team="team", implicit_window_s=900))
         await until(lambda: _is(900 in asked))

@@ -155,7 +155,7 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 def test_nothing_of_an_orders_content_rests_in_the_clear(tmp_path: Path) -> None:
     path = tmp_path / "o.db"
-    administration = Administration(SqliteDirectory(connect(path)), VAULT, SystemClock())
+    administration = Administration(SqliteDirectory(connect(path)), VAULT, SystemClock(), who="ops")
     administration.add_team("team")
     administration.add_key("team", Secret(CANARIES["upstream key"]))
     administration.add_tenant(NewTenant(name="shop", team="team"))

@@ -21,15 +21,17 @@ from gateway.ledger.sqlite_check import check_file
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect
 from gateway.ledger.sqlite_restore import Restored, restore
-from tests.ledger.ledger_tools import CLOCK, ENDED, a_disk, a_ledger, alter, claimed, dump, end, new_order
+from tests.ledger.ledger_tools import CLOCK, ENDED, VAULT, a_disk, a_ledger, alter, claimed, dump, end, new_order
 from tests.support.needs import ROOT
 
 RESTORE = """
 import sys
 from pathlib import Path
+from gateway.broker.vault import MasterKey, Vault
 from gateway.clock import SystemClock
 from gateway.ledger.sqlite_restore import restore
-restore(Path(sys.argv[1]), Path(sys.argv[2]), lambda _: None, SystemClock(), who="ops")
+VAULT = Vault(MasterKey(bytes(32)), SystemClock())
+restore(Path(sys.argv[1]), Path(sys.argv[2]), lambda _: None, SystemClock(), marks=VAULT, who="ops")
 """
 
 
@@ -37,7 +39,7 @@ def any_key(_check_value: bytes) -> None: ...
 
 
 def put_back(path: Path, backup: Path) -> Restored:
-    return restore(path, backup, any_key, CLOCK, who="ops")
+    return restore(path, backup, any_key, CLOCK, marks=VAULT, who="ops")
 
 
 def place(path: Path, *keys: str) -> None:
@@ -143,7 +145,7 @@ def test_no_process_begins_while_a_ledger_is_restored(path: Path, backup: Path) 
         with pytest.raises(BlockingIOError):
             lock(path, 3)
 
-    restore(path, backup, no_epoch_is_free, CLOCK, who="ops")
+    restore(path, backup, no_epoch_is_free, CLOCK, marks=VAULT, who="ops")
 
 
 def test_while_a_command_has_the_ledger_open_nothing_is_restored(
@@ -214,7 +216,7 @@ def test_another_master_keys_backup_is_refused(path: Path, backup: Path) -> None
 
     before = dump(path)
     with pytest.raises(BadSettings):
-        restore(path, backup, mine_only, CLOCK, who="ops")
+        restore(path, backup, mine_only, CLOCK, marks=VAULT, who="ops")
     assert dump(path) == before and files(path.parent) == {"o.db"}
 
 

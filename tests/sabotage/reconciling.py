@@ -140,8 +140,8 @@ DEFECTS: Final = (
     Defect(
         name="An operator's word is not audited.",
         file=_STATEMENTS,
-        text="    connection.execute(_AUDIT, (by.at_ms, by.who, by.order_id, msgspec.json.encode(change).decode()))\n",
-        by="    del change\n",
+        text='who=by.who, action="order resolve", subject=by.order_id, change=change)\n',
+        by='who=by.who, action="order resolve", subject=by.order_id, change=change) if by.at_ms < 0 else None\n',
         test=f"{_SETTLING}::test_an_operators_word_is_audited_with_it",
     ),
     Defect(

@@ -306,7 +306,7 @@ def _directory(teams: int) -> str:
     """The rows of teams and their keys, and the ledger's name, as SQL."""
     seals, rows = PlainSeals(), [f"INSERT INTO meta VALUES ('ledger_id', '{LEDGER_ID}');"]  # noqa: S608 - nothing of it is anybody's text
     for team in range(1, teams + 1):
-        rows.append(f"INSERT INTO teams VALUES ({team}, 'team{team}', 0);")  # noqa: S608 - numbers only
+        rows.append(f"INSERT INTO teams (team_id, name, created_ms) VALUES ({team}, 'team{team}', 0);")  # noqa: S608 - numbers only
         for state in KEY_STATES:
             key_id = f"key-{team}-{state}"
             sealed = seals.seal(_secret(team, state).encode(), table="upstream_keys", row=key_id, column="key")

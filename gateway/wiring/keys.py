@@ -1,0 +1,51 @@
+"""Trying a key from the command line, beside whatever serves."""
+
+import asyncio
+
+from gateway.broker.administration import Administration
+from gateway.broker.directory import LentKey, Opens, open_key
+from gateway.clock import SystemClock
+from gateway.core.account import Verdict
+from gateway.core.directory import UpstreamKey
+from gateway.errors import Refused
+from gateway.flow.key_trial import try_key
+from gateway.settings import Settings
+from gateway.wiring.actor import actor
+from gateway.wiring.storage import open_storage
+from gateway.wiring.upstream import open_upstream
+
+
+def verify_key(settings: Settings, team: str, key_id: str) -> tuple[UpstreamKey, Verdict]:
+    """The key after a read with it, and what that has shown. Refused where it is not there or cannot be opened."""
+    clock = SystemClock()
+    with open_storage(settings, clock) as storage:
+        admin = Administration(storage.directory, storage.vault, clock, who=actor())
+        lent, placed = lend(admin, storage.vault, team, key_id), admin.placed_of_team(team)
+        verdict = asyncio.run(_try(settings, lent, placed))
+        return admin.key_was_tried(team, key_id, verdict), verdict
+
+
+def activate_key(settings: Settings, team: str, key_id: str, *, new_account: bool) -> UpstreamKey:
+    """The active key, after a read with it. Refused as in `Administration.activate_key`."""
+    clock = SystemClock()
+    with open_storage(settings, clock) as storage:
+        admin = Administration(storage.directory, storage.vault, clock, who=actor())
+        lent, placed = lend(admin, storage.vault, team, key_id), admin.placed_of_team(team)
+        if admin.key(team, key_id).state == "revoked":
+            raise Refused(f"{key_id} is revoked: add it again to use it")
+        verdict = asyncio.run(_try(settings, lent, placed))
+        return admin.activate_key(team, key_id, verdict, new_account=new_account)
+
+
+def lend(admin: Administration, vault: Opens, team: str, key_id: str) -> LentKey:
+    """One of a team's keys, opened. Refused where there is no such key, or its record cannot be opened."""
+    opened = open_key(admin.key(team, key_id), vault)
+    if isinstance(opened, LentKey):
+        return opened
+    raise Refused(f"the record of {key_id} cannot be opened")
+
+
+async def _try(settings: Settings, lent: LentKey, placed: frozenset[str]) -> Verdict:
+    clock = SystemClock()
+    async with open_upstream(settings, clock) as upstream:
+        return await try_key(upstream, lent, placed, clock, timeout_s=settings.upstream.timeout_s)
