@@ -16,6 +16,7 @@ from gateway.core.listing import ListedOrder, Listing
 
 _ORDER_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _TENANT: Final = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
+_SCOPE: Final = re.compile(r"[0-9]{1,18}|[a-z][a-z0-9-]{0,62}(?:#[0-9a-f]{8})?", re.ASCII)
 _CLAIM: Final = re.compile(r"((?:[0-9a-f]{64})?)\.([0-9a-f]{64})", re.ASCII)
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
@@ -23,11 +24,13 @@ _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 class Reentry(msgspec.Struct, frozen=True, kw_only=True):
     """An order of this ledger as OfferGrid lists it. `received_ms` is wall time; `text` its JSON there.
 
-    `key_digest` None: it was sent without an idempotency key.
+    `scope` is whose it is: `tenant` may have been the name of several, one after the other. `key_digest` None: it was
+    sent without an idempotency key.
     """
 
     order_id: str
     tenant: str
+    scope: str
     key_digest: bytes | None
     fingerprint: bytes
     received_ms: int
@@ -67,12 +70,14 @@ def _read(entry: ListedOrder) -> Reentry | Unreadable:
     claim = _match(_CLAIM, metadata.get("gatewayClaim"))
     order_id = _match(_ORDER_ID, entry.gateway_order_id)
     tenant = _match(_TENANT, metadata.get("gatewayTenant"))
+    scope = _match(_SCOPE, metadata.get("gatewayScope", metadata.get("gatewayTenant")))
     received_ms = _wall_ms(metadata.get("gatewayReceivedAt"))
-    if claim is None or order_id is None or tenant is None or received_ms is None:
+    if claim is None or order_id is None or tenant is None or scope is None or received_ms is None:
         return Unreadable(upstream_order_id=entry.upstream_order_id)
     return Reentry(
         order_id=order_id[0],
         tenant=tenant[0],
+        scope=scope[0],
         key_digest=bytes.fromhex(claim[1]) or None,
         fingerprint=bytes.fromhex(claim[2]),
         received_ms=received_ms,

@@ -50,6 +50,7 @@ class Describer:
         own = {
             "gatewayOrderId": claim.order_id,
             "gatewayTenant": tenant.name,
+            **({} if tenant.scope == tenant.name else {"gatewayScope": tenant.scope}),
             "gatewayRequestId": request.request_id,
             "gatewayReceivedAt": rfc3339(request.received_ms),
             "gatewayClaim": f"{claim_key}.{order.fingerprint.hex()}",

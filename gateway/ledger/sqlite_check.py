@@ -1,7 +1,8 @@
 """What can be wrong with a ledger's file, found by reading all of it. Nothing is mended, nothing is changed.
 
 Three looks, each resting on the one before: is the file whole as a database; does every sealed column open in its
-place; and do the rows agree with each other as the program that wrote them made sure of.
+place; and do the rows agree with each other as the program that wrote them made sure of, the audit log's chain among
+them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ import msgspec
 
 from gateway.errors import SealBroken, StorageUnreachable
 from gateway.ledger.interface import Seals
+from gateway.ledger.sqlite_audit import verify_chain
 from gateway.ledger.sqlite_engine import APPLICATION_ID, BUSY_TIMEOUT_MS
 from gateway.ledger.sqlite_log import require_whole_log
 
@@ -103,6 +105,7 @@ _EVERYTHING: Final[Mapping[str, str]] = {
     "audit": "SELECT * FROM audit",
     "meta": "SELECT * FROM meta",
     "orders": "SELECT * FROM orders",
+    "removed_tenants": "SELECT * FROM removed_tenants",
     "strays": "SELECT * FROM strays",
     "teams": "SELECT * FROM teams",
     "tenants": "SELECT * FROM tenants",
@@ -161,9 +164,17 @@ def _texts(connection: apsw.Connection) -> Iterator[Finding]:
 
 
 def check_rows(connection: apsw.Connection, seals: Seals) -> list[Finding]:
-    """Whether every sealed column opens in its place, and the rows agree. As of one moment, beside whoever writes."""
+    """Whether every sealed column opens in its place, the rows agree, and the audit log's chain is whole.
+
+    As of one moment, beside whoever writes.
+    """
     with connection:
-        found = [*_sealed(connection, seals), *_rules(connection), *_facts(connection)]
+        found = [
+            *_sealed(connection, seals),
+            *_rules(connection),
+            *_facts(connection),
+            *_audit(connection, seals),
+        ]
     return found  # noqa: RET504 - mypy cannot know that apsw's block never swallows an error
 
 
@@ -222,6 +233,12 @@ def _facts(connection: apsw.Connection) -> Iterator[Finding]:
     for name in _FACTS:
         if name not in known:
             yield Finding(where=f"meta {name}", what="is not there")
+
+
+def _audit(connection: apsw.Connection, seals: Seals) -> Iterator[Finding]:
+    broken = verify_chain(connection, seals).broken
+    if broken is not None:
+        yield Finding(where=f"audit {broken.number}", what=broken.what)
 
 
 def _one_line(text: str) -> str:

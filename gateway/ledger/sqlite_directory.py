@@ -51,11 +51,14 @@ UPDATE upstream_keys SET state = 'active', verified_ms = :verified_ms,
 WHERE key_id = :key_id
 """
 _NEXT_ACCOUNT: Final = """
-UPDATE teams SET account = account + 1, account_seq = (SELECT coalesce(max(seq), 0) FROM orders) WHERE team_id = ?
+UPDATE teams SET account = account + 1, account_tick = (
+  SELECT coalesce(max(settled_tick), -1) FROM orders WHERE orders.team_id = teams.team_id AND outcome = 'placed'
+)
+WHERE team_id = ?
 """
 _PLACED: Final = """
 SELECT upstream_order_id FROM orders JOIN teams USING (team_id)
-WHERE team_id = ? AND outcome = 'placed' AND seq > account_seq ORDER BY seq DESC LIMIT 100000
+WHERE team_id = ? AND outcome = 'placed' AND settled_tick > account_tick ORDER BY seq DESC LIMIT 100000
 """
 _REFUSE_KEY: Final = """
 UPDATE upstream_keys SET state = 'refused', verified_ms = NULL
@@ -86,7 +89,9 @@ SELECT count(*) FROM orders WHERE outcome IN ('queued', 'in_flight', 'unknown') 
 _UNSETTLED_OF_TEAM: Final = """
 SELECT count(*) FROM orders WHERE outcome IN ('queued', 'in_flight', 'unknown') AND team_id = ?
 """
-_SCOPES: Final = "SELECT scope FROM removed_tenants UNION SELECT coalesce(scope, name) FROM tenants"
+_SCOPES: Final = """
+SELECT scope FROM removed_tenants UNION SELECT name FROM removed_tenants UNION SELECT coalesce(scope, name) FROM tenants
+"""
 _ADD_TOKEN: Final = """
 INSERT INTO tokens (token_id, tenant_id, digest, created_ms, expires_ms)
 VALUES (:token_id, :tenant_id, :digest, :created_ms, :expires_ms)
@@ -187,7 +192,7 @@ class SqliteDirectory:
             self._connection.execute(statement, {"tenant_id": tenant_id, "removed_ms": removed_ms})
 
     def scopes(self) -> frozenset[str]:
-        """Every scope that was ever a tenant's."""
+        """Every scope that was ever a tenant's, and every name that a tenant had which is gone."""
         rows: list[Any] = self._connection.execute(_SCOPES).fetchall()
         return frozenset(scope for (scope,) in rows)
 

@@ -57,7 +57,9 @@ WHERE team_id = ? AND watch_until_tick > ? ORDER BY watch_until_tick DESC LIMIT 
 """
 _WITNESSES: Final = """
 SELECT order_id, upstream_order_id, created_tick FROM orders
-WHERE team_id = ? AND outcome = 'placed' ORDER BY seq DESC LIMIT ?
+WHERE team_id = ?1 AND outcome = 'placed'
+  AND settled_tick > coalesce((SELECT account_tick FROM teams WHERE team_id = ?1), -1)
+ORDER BY seq DESC LIMIT ?2
 """
 _STATES: Final = """
 SELECT order_id, team_id, outcome, version, upstream_order_id, http_status FROM orders

@@ -3,6 +3,7 @@
 All of it is one transaction, with the end of the quarantine: durable together or not at all.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
@@ -19,13 +20,19 @@ WITNESS_MS: Final = 3_600_000
 """Orders placed within an hour before the team's last one bear witness to a listing."""
 
 _HOUR_TICKS: Final = """
-SELECT order_id, upstream_order_id FROM orders
-WHERE team_id = ?1 AND outcome = 'placed'
-  AND (created_tick >= (SELECT max(created_tick) FROM orders WHERE team_id = ?1) - ?2
-       OR seq = (SELECT max(seq) FROM orders WHERE team_id = ?1 AND outcome = 'placed'))
+WITH here AS (
+  SELECT seq, created_tick, order_id, upstream_order_id FROM orders
+  WHERE team_id = ?1 AND outcome = 'placed'
+    AND settled_tick > coalesce((SELECT account_tick FROM teams WHERE team_id = ?1), -1)
+)
+SELECT order_id, upstream_order_id FROM here
+WHERE created_tick >= (SELECT max(created_tick) FROM orders WHERE team_id = ?1) - ?2
+   OR seq = (SELECT max(seq) FROM here)
 """
 _LAST_MS: Final = "SELECT coalesce(max(created_ms), 0) FROM orders"
-_TENANTS: Final = "SELECT name, tenant_id FROM tenants"
+_TENANTS: Final = """
+SELECT tenant_id, name, coalesce(scope, name) FROM tenants UNION ALL SELECT tenant_id, name, scope FROM removed_tenants
+"""
 _ROW: Final = "SELECT outcome, upstream_order_id FROM orders WHERE order_id = ?"
 _TAKEN: Final = "SELECT order_id FROM orders WHERE team_id = ? AND upstream_order_id = ?"
 _BOUND: Final = "SELECT order_id, created_ms FROM orders WHERE tenant_id = ? AND key_digest = ?"
@@ -47,9 +54,11 @@ VALUES (:order_id, :tenant_id, :tenant, :team_id, 'placed', 1, :fingerprint, :ke
         :now_tick, :now_ms, :settled_tick, 'placed', 201, :upstream_order_id, :upstream_status, :sealed_response)
 """
 _ADD_TENANT: Final = """
-INSERT INTO tenants (name, team_id, state, require_idempotency_key, defaults, enforced, created_ms)
-VALUES (?, ?, 'suspended', 0, '{}', '{}', ?) RETURNING tenant_id
+INSERT INTO tenants (name, scope, team_id, state, require_idempotency_key, defaults, enforced, created_ms)
+VALUES (?, ?, ?, 'suspended', 0, '{}', '{}', ?) RETURNING tenant_id
 """
+_NAMES: Final = "SELECT name FROM tenants"
+_LONGEST_NAME: Final = 63
 _NOTE_STRAY: Final = """
 INSERT INTO strays (team_id, upstream_order_id, order_id, kind, seen_ms) VALUES (?, ?, ?, 'duplicate', ?)
 ON CONFLICT DO NOTHING
@@ -137,7 +146,9 @@ class _Enters:
         self._seals = seals
         self._now = now
         rows: list[Any] = connection.execute(_TENANTS).fetchall()
-        self._tenants: dict[str, int] = dict(rows)
+        self._by_scope: dict[str, int] = {scope: tenant_id for tenant_id, _, scope in rows}
+        # Made when a tenant's id was its scope, which its orders did not tell at first.
+        self._by_name: dict[str, int] = {name: tenant_id for tenant_id, name, scope in rows if scope.isdigit()}
         self._forgotten_before_ms: int = connection.execute(_LAST_MS).get - now.ttl_ms
         self.tenants_made: list[str] = []
 
@@ -159,7 +170,7 @@ class _Enters:
         elif row is not None:
             way = "placed"
             self._connection.execute(_PLACE, self._values(order))
-        elif order.tenant not in self._tenants and self._is_forgotten(order):
+        elif self._known_tenant(order) is None and self._is_forgotten(order):
             way = "forgotten"
         else:
             way = "inserted"
@@ -177,7 +188,7 @@ class _Enters:
         return self._connection.execute(_TAKEN, (team_id, order.upstream_order_id)).fetchone() is not None
 
     def _insert(self, team_id: int, order: Reentry) -> None:
-        tenant_id, key_digest = self._tenant_id(order.tenant, team_id), order.key_digest
+        tenant_id, key_digest = self._tenant_id(order, team_id), order.key_digest
         bound: list[Any] = self._connection.execute(_BOUND, (tenant_id, key_digest)).fetchall()
         for order_id, created_ms in bound:  # one of the two had expired when the other one came: the later one
             if created_ms > order.received_ms:
@@ -202,11 +213,27 @@ class _Enters:
         """The ledger had forgotten it before it was backed up, or would have: its key had expired."""
         return order.received_ms < self._forgotten_before_ms
 
-    def _tenant_id(self, name: str, team_id: int) -> int:
+    def _known_tenant(self, order: Reentry) -> int | None:
+        """The id of whose order it is, who may have been removed. By its scope: names are used again."""
+        found = self._by_scope.get(order.scope)
+        return self._by_name.get(order.tenant) if found is None and order.scope == order.tenant else found
+
+    def _tenant_id(self, order: Reentry, team_id: int) -> int:
         """A tenant that was made after the backup is made again, suspended: its name must not fall to another one
         while nobody has looked at its orders.
         """
-        if name not in self._tenants:
-            self._tenants[name] = self._connection.execute(_ADD_TENANT, (name, team_id, self._now.wall_ms)).get
+        found = self._known_tenant(order)
+        if found is None:
+            name = self._free_name(order)
+            values = (name, None if order.scope == name else order.scope, team_id, self._now.wall_ms)
+            found = self._by_scope[order.scope] = int(self._connection.execute(_ADD_TENANT, values).get)
             self.tenants_made.append(name)
-        return self._tenants[name]
+        return found
+
+    def _free_name(self, order: Reentry) -> str:
+        """Its own name, unless another tenant has it: one of two that had it one after the other."""
+        rows: list[Any] = self._connection.execute(_NAMES).fetchall()
+        taken = {name for (name,) in rows}
+        begin = order.tenant[: _LONGEST_NAME - 9]  # there is always room for a number
+        names = itertools.chain([order.tenant], (f"{begin}-{number}" for number in itertools.count(2)))
+        return next(name for name in names if name not in taken)

@@ -1,6 +1,7 @@
 """Administering: what is refused, that a refusal changes nothing, and that a directory follows."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,30 @@ def test_numbers_out_of_their_bounds_are_bad_usage(office: Office, number: int) 
         NewTenant(name="new", team="team", implicit_window_s=number),
     ):
         office.refuses(BadUsage, functools.partial(admin.add_tenant, tenant))
+
+
+def test_a_name_that_is_used_again_is_another_tenants_scope(office: Office) -> None:
+    scopes = [office.admin.tenant("shop").scope]
+    for _ in range(3):
+        office.admin.remove_tenant("shop")
+        scopes.append(office.admin.add_tenant(NewTenant(name="shop", team="team")).scope)
+    assert scopes[0] == "shop" and len(set(scopes)) == 4
+    assert all(re.fullmatch("shop#[0-9a-f]{8}", scope) for scope in scopes[1:])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE tenants SET scope = '3'",  # made when a tenant's id was its scope, and removed
+        "UPDATE tenants SET scope = 'new', name = 'new-2'",  # made again by a rejoin, which found its name taken
+    ],
+)
+def test_no_tenant_gets_a_scope_that_was_anothers(office: Office, statement: str) -> None:
+    office.connection.execute(statement)
+    name = {"shop": "shop", "new-2": "new"}[office.admin.tenants()[0].name]
+    if name == "shop":
+        office.admin.remove_tenant("shop")
+    assert office.admin.add_tenant(NewTenant(name=name, team="team")).scope.startswith(name + "#")
 
 
 def test_a_new_tenant_is_what_was_asked(office: Office) -> None:

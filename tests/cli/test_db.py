@@ -160,6 +160,14 @@ SPOILED = {
            UPDATE orders SET outcome = 'in_flight', settled_ms = NULL, upstream_order_id = NULL WHERE seq = 1""",
         "in flight without an attempt",
     ),
+    "a row of the audit log that was changed": (
+        "DROP TRIGGER audit_is_not_changed; UPDATE audit SET who = 'nobody' WHERE number = 2",
+        "audit 2: was changed",
+    ),
+    "the last row of the audit log taken out": (
+        "DROP TRIGGER audit_is_not_cut; DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)",
+        "is missing: the log was cut off here",
+    ),
     "a number where a text belongs": (
         "PRAGMA ignore_check_constraints = ON; UPDATE orders SET outcome = 'perhaps' WHERE seq = 1",
         "CHECK constraint failed",
@@ -176,7 +184,7 @@ def test_what_is_wrong_is_named(copy: Program, spoil: str) -> None:
     done = copy.within("db", "check")
     assert done.status == 1 and not done.err, done
     assert said in done.out
-    assert re.search(r"^(orders|attempts|upstream_keys|file)\b.*: ", done.out)
+    assert re.search(r"^(orders|attempts|upstream_keys|audit|file)\b.*: ", done.out)
 
 
 def test_every_rule_is_broken_once_here() -> None:

@@ -36,6 +36,7 @@ def test_an_order_of_ours_is_known_by_all_that_the_ledger_needs() -> None:
         Reentry(
             order_id=ID,
             tenant="shop",
+            scope="shop",
             key_digest=bytes.fromhex(KEY),
             fingerprint=bytes.fromhex(BODY),
             received_ms=1_767_323_045_678,
@@ -49,6 +50,12 @@ def test_an_order_of_ours_is_known_by_all_that_the_ledger_needs() -> None:
 def test_an_order_without_an_idempotency_key_has_no_key_digest() -> None:
     (found,) = own_orders(listing(listed(gatewayClaim=f".{BODY}")), "mine")
     assert isinstance(found, Reentry) and found.key_digest is None
+
+
+@pytest.mark.parametrize("scope", ["shop#0a1b2c3d", "17", "other"])
+def test_whose_order_it_is_its_scope_says(scope: str) -> None:
+    (found,) = own_orders(listing(listed(gatewayScope=scope)), "mine")
+    assert isinstance(found, Reentry) and (found.tenant, found.scope) == ("shop", scope)
 
 
 def test_orders_of_others_and_of_nobody_are_not_ours() -> None:
@@ -72,6 +79,8 @@ def test_the_oldest_comes_first_and_a_second_one_of_the_same_order_stays() -> No
         ("gatewayReceivedAt", "2026-01-02T03:04:05.678+01:00"), ("gatewayClaim", None), ("gatewayClaim", f"{KEY}."),
         ("gatewayClaim", f"{KEY}{BODY}"), ("gatewayClaim", f"{KEY[1:]}.{BODY}"), ("gatewayClaim", f"{KEY}.{BODY}\n"),
         ("gatewayClaim", f"{KEY.upper()}.{BODY}"), ("gatewayClaim", {}),
+        ("gatewayScope", None), ("gatewayScope", ""), ("gatewayScope", 5), ("gatewayScope", "shop#"),
+        ("gatewayScope", "shop#0A1B2C3D"), ("gatewayScope", "shop#0a1b2c3d4"), ("gatewayScope", "#0a1b2c3d"),
     ],
 )  # fmt: skip
 def test_metadata_that_is_not_as_the_gateway_wrote_it_is_unreadable(name: str, value: object) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gateway.core.reentry import Reentry
 from gateway.errors import LedgerError
 from gateway.ledger.mark import Quarantine, put_into_quarantine, quarantine_of
+from gateway.ledger.sqlite_audit import begin_chain
 from gateway.ledger.sqlite_check import check_rows
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect, transaction
@@ -37,6 +38,7 @@ def ledger(tmp_path: Path) -> Iterator[apsw.Connection]:
     )
     connection.execute("INSERT INTO meta (name, value) VALUES ('ledger_id', 'mine'), ('vault_check', 'x')")
     put_into_quarantine(connection, Quarantine(reason="restored", since_tick=1))
+    begin_chain(connection, VAULT, 1, new=True)
     yield connection
     connection.close()
 
@@ -56,7 +58,7 @@ def listed(order_id: str, upstream_order_id: str | None = None, **more: Any) -> 
         "order_id": order_id, "tenant": "shop", "key_digest": None, "fingerprint": b"body", "received_ms": NOW_MS,
         "upstream_order_id": upstream_order_id or f"up-{order_id}", "upstream_status": "OPEN", "text": b"{}", **more,
     }  # fmt: skip
-    return Reentry(**values)
+    return Reentry(**{"scope": values["tenant"], **values})
 
 
 def enter(ledger: apsw.Connection, *orders: Reentry, team_id: int = 1, wall_ms: int = NOW_MS) -> Entered:
@@ -167,6 +169,72 @@ def test_a_tenant_made_after_the_backup_is_made_again_suspended(ledger: apsw.Con
     assert (tenant.state, tenant.team) == ("suspended", "team")
     assert {tenant_id for (tenant_id,) in rows(ledger, "tenant_id").values()} == {tenant.tenant_id}
     assert SqliteDirectory(ledger).version() > version
+
+
+REMOVED = "INSERT INTO removed_tenants VALUES (7, 'shop', 'shop', 1, 1)"
+
+
+def owners(ledger: apsw.Connection) -> dict[str, str]:
+    """Order id to the scope of the tenant that it was entered for."""
+    found: list[Any] = ledger.execute(
+        """SELECT order_id, scope FROM orders JOIN (
+             SELECT tenant_id, coalesce(scope, name) AS scope FROM tenants
+             UNION ALL SELECT tenant_id, scope FROM removed_tenants) USING (tenant_id)"""
+    ).fetchall()
+    return dict(found)
+
+
+def made(ledger: apsw.Connection) -> dict[str, tuple[str, str]]:
+    """Each tenant's name to its scope and its state."""
+    return {tenant.name: (tenant.scope, tenant.state) for tenant in SqliteDirectory(ledger).rows().tenants}
+
+
+def test_of_two_tenants_that_had_one_name_each_gets_its_own_orders(ledger: apsw.Connection) -> None:
+    """The backup knows the first one only, which is there still, or the second one and that the first is gone."""
+    old, new = listed("old", key_digest=b"k"), listed("new", scope="shop#0a1b2c3d", key_digest=b"n")
+    enter(ledger, old, new)
+    assert made(ledger) == {"shop": ("shop", "active"), "shop-2": ("shop#0a1b2c3d", "suspended")}
+    assert owners(ledger) == {"old": "shop", "new": "shop#0a1b2c3d"}
+    enter(ledger, listed("newer", scope="shop#0a1b2c3d"))
+    assert owners(ledger)["newer"] == "shop#0a1b2c3d" and len(made(ledger)) == 2
+
+
+def test_orders_of_a_tenant_that_was_removed_go_to_nobody_else(ledger: apsw.Connection) -> None:
+    ledger.execute("UPDATE tenants SET scope = 'shop#0a1b2c3d'")
+    ledger.execute(REMOVED)
+    assert enter(ledger, listed("old"), listed("new", scope="shop#0a1b2c3d")).tenants_made == ()
+    assert owners(ledger) == {"old": "shop", "new": "shop#0a1b2c3d"}
+    assert made(ledger) == {"shop": ("shop#0a1b2c3d", "active")}
+
+
+def test_where_the_name_is_free_who_had_it_last_gets_it_again(ledger: apsw.Connection) -> None:
+    ledger.execute("DELETE FROM tenants")
+    ledger.execute(REMOVED)
+    enter(ledger, listed("new", scope="shop#0a1b2c3d"), listed("old"))
+    assert owners(ledger) == {"old": "shop", "new": "shop#0a1b2c3d"}
+    assert made(ledger) == {"shop": ("shop#0a1b2c3d", "suspended")}
+
+
+def test_two_tenants_of_one_name_of_which_the_ledger_knows_none_are_told_apart(ledger: apsw.Connection) -> None:
+    name = "n" * 63
+    enter(ledger, listed("new", tenant=name, scope=name + "#0a1b2c3d"), listed("old", tenant=name))
+    assert owners(ledger) == {"old": name, "new": name + "#0a1b2c3d"}
+    assert made(ledger).keys() == {"shop", name, "n" * 54 + "-2"}
+
+
+def test_a_tenant_whose_scope_is_its_id_is_known_by_its_name_too(ledger: apsw.Connection) -> None:
+    """Its orders did not always tell its scope. A tenant that was made since is never taken for it."""
+    ledger.execute("UPDATE tenants SET scope = '1'")
+    enter(ledger, listed("a"), listed("b", scope="1"), listed("c", scope="shop#0a1b2c3d"))
+    assert owners(ledger) == {"a": "1", "b": "1", "c": "shop#0a1b2c3d"}
+
+
+def test_what_lies_in_an_earlier_account_bears_no_witness(ledger: apsw.Connection) -> None:
+    add(ledger, "there", settled_ms=5, created_tick=TICK)
+    ledger.execute("UPDATE teams SET account_tick = 5")
+    assert witnesses(ledger, 1) == []
+    add(ledger, "here", settled_ms=6, created_tick=TICK - 2 * WITNESS_MS)
+    assert witnesses(ledger, 1) == [("here", "up-here")], "the last one of this account, however old"
 
 
 def test_the_quarantine_ends_in_the_same_transaction_with_an_audit_row(ledger: apsw.Connection) -> None:

@@ -10,11 +10,13 @@ from msgspec import structs
 
 from gateway.core.absence import WITNESS_BEFORE_MS
 from gateway.core.lifecycle import OUTCOMES, Outcome
-from gateway.errors import LedgerStale, UpstreamOrderTaken
+from gateway.errors import LedgerError, LedgerStale, UpstreamOrderTaken
 from gateway.ledger import sqlite_reconcile
-from gateway.ledger.interface import Found, OrderState, Resolution, Stray, UnknownOrder
+from gateway.ledger.interface import Claimed, Found, OrderState, Resolution, Stray, UnknownOrder
 from gateway.ledger.sqlite import SqliteLedger
-from tests.ledger.ledger_tools import ENDED, a_ledger, alter, claimed, dump, end, new_order
+from gateway.ledger.sqlite_directory import SqliteDirectory
+from gateway.ledger.sqlite_engine import connect
+from tests.ledger.ledger_tools import ENDED, START, a_ledger, alter, claimed, dump, end, new_order
 
 FOUND = Found(upstream_order_id="up-1", upstream_status="pending", text=b'{ "orderId": "up-1" }', settled_ms=9000)
 BY_HAND = Resolution(order_id="", placed_as=None, reason="asked OfferGrid", who="operator", at_ms=7000)
@@ -266,6 +268,62 @@ def test_witnesses_are_the_teams_placed_orders_since_then_and_the_last_one_befor
             assert await known(ledger, 0, team_id=2) == (["theirs"], False)
             monkeypatch.setattr(sqlite_reconcile, "MAX_WITNESSES", 2)
             assert await known(ledger, 0) == (["c", "d"], True)
+
+    asyncio.run(play())
+
+
+def test_what_was_placed_in_an_earlier_account_bears_no_witness(tmp_path: Path) -> None:
+    """Nor where the order is tried again, and placed in the new one: then it does."""
+
+    async def play() -> None:
+        path = tmp_path / "o.db"
+        async with a_ledger(path) as ledger:
+            alter(path, "INSERT INTO teams (team_id, name, created_ms) VALUES (1, 'one', 0), (2, 'two', 0)")
+            again = new_order("again")
+            await ledger.settle(await claimed(ledger, again), ENDED, end("not_placed"))
+            await placed_order(ledger, "old")
+            await placed_order(ledger, "theirs", team_id=2)
+            store = SqliteDirectory(connect(path))
+            with store.change():
+                store.activate_key(1, "key-2", 1, new_account=True)
+            assert await known(ledger, 0) == ([], False)
+            assert not store.placed_of_team(1) and store.placed_of_team(2) == {"theirs"}
+            alter(path, "UPDATE teams SET account_tick = account_tick - 1")  # what follows may be as quick as that
+            alter(path, "UPDATE orders SET settled_tick = settled_tick - 1")
+            await ledger.settle(await claimed(ledger, again), ENDED, end("placed", "retried"))
+            await placed_order(ledger, "new")
+            assert await known(ledger, 0) == (["retried", "new"], False)
+            assert await known(ledger, 0, team_id=2) == (["theirs"], False)
+            assert store.placed_of_team(1) == {"retried", "new"}
+            store.close()
+
+    asyncio.run(play())
+
+
+def test_nothing_is_sent_to_an_account_that_the_team_has_left(tmp_path: Path) -> None:
+    """By a process that has not heard of it: its order stays what it was."""
+
+    async def play() -> None:
+        path = tmp_path / "o.db"
+        async with a_ledger(path) as ledger:
+            alter(path, "INSERT INTO teams (team_id, name, created_ms) VALUES (1, 'one', 0)")
+            alter(
+                path,
+                """INSERT INTO upstream_keys (key_id, team_id, state, sealed_key, created_ms)
+                   VALUES ('key-1', 1, 'active', x'', 0), ('key-2', 1, 'standby', x'', 0)""",
+            )
+            waiting = await ledger.claim(new_order("waiting"), None)
+            assert isinstance(waiting, Claimed)
+            store = SqliteDirectory(connect(path))
+            with store.change():
+                store.activate_key(1, "key-2", 1, new_account=True)
+            store.close()
+            before = dump(path)
+            for send in (ledger.start(waiting, START), ledger.claim(new_order("other"), START)):
+                with pytest.raises(LedgerError):
+                    await send
+            assert dump(path) == before
+            await ledger.start(waiting, structs.replace(START, key_id="key-2"))
 
     asyncio.run(play())
 

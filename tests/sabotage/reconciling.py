@@ -161,9 +161,16 @@ DEFECTS: Final = (
     Defect(
         name="Another team's orders bear witness.",
         file=_STATEMENTS,
-        text="WHERE team_id = ? AND outcome = 'placed' ORDER BY seq DESC LIMIT ?",
-        by="WHERE ? > 0 AND outcome = 'placed' ORDER BY seq DESC LIMIT ?",
+        text="WHERE team_id = ?1 AND outcome = 'placed'\n  AND settled_tick >",
+        by="WHERE ?1 > 0 AND outcome = 'placed'\n  AND settled_tick >",
         test=f"{_SETTLING}::test_witnesses_are_the_teams_placed_orders_since_then_and_the_last_one_before",
+    ),
+    Defect(
+        name="Orders of the account that a team has left bear witness.",
+        file=_STATEMENTS,
+        text="  AND settled_tick > coalesce((SELECT account_tick FROM teams WHERE team_id = ?1), -1)\n",
+        by="",
+        test=f"{_SETTLING}::test_what_was_placed_in_an_earlier_account_bears_no_witness",
     ),
     Defect(
         name="A duplicate is counted each time that it is seen.",

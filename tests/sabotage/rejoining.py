@@ -170,4 +170,18 @@ DEFECTS: Final = (
         test="tests/accept/test_rejoin.py"
         "::test_a_team_that_cannot_be_read_keeps_the_quarantine_but_for_an_operators_word",
     ),
+    Defect(
+        name="A rejoin takes two tenants that had one name, one after the other, for one.",
+        file="gateway/ledger/sqlite_rejoin.py",
+        text="found = self._by_scope.get(order.scope)\n",
+        by="found = self._by_scope.get(order.tenant)\n",
+        test="tests/ledger/test_entering.py::test_of_two_tenants_that_had_one_name_each_gets_its_own_orders",
+    ),
+    Defect(
+        name="A name that is used again is the removed tenant's scope.",
+        file="gateway/broker/tenants.py",
+        text="taken = tenant.name in self._store.scopes()",
+        by="taken = False",
+        test="tests/broker/test_administration.py::test_a_name_that_is_used_again_is_another_tenants_scope",
+    ),
 )

@@ -19,9 +19,9 @@ CREATE TRIGGER audit_is_not_cut BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'nothing is taken out of the audit log'); END;
 
 -- Which OfferGrid account a team's keys are of, counted: with `key activate --new-account` a team turns to its next one.
--- Orders up to `account_seq` lie in an earlier account: the listing of this one does not show them.
+-- What was placed up to `account_tick` lies in an earlier account: the listing of this one does not show it.
 ALTER TABLE teams ADD COLUMN account INTEGER NOT NULL DEFAULT 1;
-ALTER TABLE teams ADD COLUMN account_seq INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE teams ADD COLUMN account_tick INTEGER NOT NULL DEFAULT -1;
 -- The account that the key was last seen to be of; 0: one that is not the team's.
 ALTER TABLE upstream_keys ADD COLUMN account INTEGER NOT NULL DEFAULT 1;
 
