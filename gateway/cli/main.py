@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
+from gateway.cli.audit import audit
 from gateway.cli.config import config
 from gateway.cli.db import db
 from gateway.cli.demo import demo
@@ -38,7 +39,7 @@ def ordergate() -> None:
     """The gateway between your services and OfferGrid: no order twice, none lost."""
 
 
-for _command in (team, key, tenant, token, orders, db, config, doctor, serve, sandbox, demo):
+for _command in (team, key, tenant, token, orders, audit, db, config, doctor, serve, sandbox, demo):
     ordergate.add_command(_command)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import click
 import msgspec
 
-from gateway.cli.output import answer, moment, print_table, wants_json
+from gateway.cli.output import answer, moment, print_array, print_table, wants_json
 from gateway.cli.program import FAILED, Group, read_settings
 from gateway.core.lifecycle import OUTCOMES, Outcome
 from gateway.errors import BadUsage, Refused
@@ -42,7 +42,7 @@ def list_orders(outcome: str | None, tenant: str | None, limit: int | None) -> N
     with _reader() as reader:
         found = _all(reader, wanted)
         if wants_json():
-            _print_array(itertools.islice(found, limit))
+            print_array(map(_view, itertools.islice(found, limit)))
             return
         limit = limit or _FOR_PEOPLE
         columns = ("order", "tenant", "outcome", "status", "upstream order", "created", "settled")
@@ -133,15 +133,6 @@ def _view(order: StoredOrder) -> dict[str, Any]:
     from gateway.web.views import order_view
 
     return order_view(order)
-
-
-def _print_array(found: Iterator[StoredOrder]) -> None:
-    """One JSON array, an order a line, written as it is read: a ledger may hold millions."""
-    before = b"["
-    for order in found:
-        click.echo(before + msgspec.json.encode(_view(order)), nl=False)
-        before = b",\n"
-    click.echo(b"]" if before == b",\n" else b"[]")
 
 
 def _row(order: StoredOrder) -> tuple[object, ...]:

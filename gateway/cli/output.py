@@ -31,6 +31,15 @@ def answer_rows(values: Sequence[Any], columns: Sequence[str], rows: Iterable[It
         print_table(columns, rows)
 
 
+def print_array(values: Iterable[Any]) -> None:
+    """One JSON array, a value a line, written as they come: there may be millions."""
+    before = b"["
+    for value in values:
+        click.echo(before + msgspec.json.encode(value), nl=False)
+        before = b",\n"
+    click.echo(b"]" if before == b",\n" else b"[]")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """A table; None is shown as a dash. With colours and lines on a terminal only."""
     from rich import box  # loads slowly, and only people need it

@@ -16,6 +16,8 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from gateway.clock import rfc3339
+
 START: Final = bytes(32)
 BROKEN: Final = b"the log before this is not whole"
 
@@ -36,6 +38,14 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     subject: bytes
     change: bytes
     link: bytes | None = None
+
+
+def written_at(row: AuditRow) -> str:
+    """RFC 3339; the bare number where somebody wrote one that is no moment."""
+    try:
+        return rfc3339(row.at_ms)
+    except (OverflowError, ValueError, OSError):
+        return str(row.at_ms)
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from gateway.clock import rfc3339
+from gateway.core.audit import AuditRow, written_at
 from gateway.core.lifecycle import OUTCOMES, Outcome
 from gateway.core.outcome import UNREADABLE, parsed
 from gateway.errors import BadRequest
@@ -49,6 +50,20 @@ def page_view(orders: Sequence[StoredOrder], wanted: OrderFilter) -> dict[str, A
     return {
         "orders": [order_view(order) for order in orders[:limit]],
         "nextCursor": f"{orders[limit - 1].seq:x}" if more else None,
+    }
+
+
+def audit_view(row: AuditRow) -> dict[str, Any]:
+    """One row of the audit log. A row that somebody changed may hold anything: then `change` is its text."""
+    who, action, subject = (text.decode("utf-8", "replace") for text in (row.who, row.action, row.subject))
+    readable = parsed(row.change) is not UNREADABLE
+    return {
+        "number": row.number,
+        "at": written_at(row),
+        "who": who,
+        "action": action,
+        "subject": subject,
+        "change": msgspec.Raw(row.change) if readable else row.change.decode("utf-8", "replace"),
     }
 
 

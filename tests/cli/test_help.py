@@ -19,6 +19,7 @@ EXPECTED = {
     "tenant": {"add", "list", "show", "suspend", "resume", "metadata"},
     "token": {"issue", "list", "revoke"},
     "orders": {"list", "show", "reconcile", "resolve"},
+    "audit": {"list", "verify"},
     "db": {"check", "backup", "restore", "rejoin"},
     "config": {"check", "show"},
 }
