@@ -6,8 +6,8 @@ keys. Words that YAML 1.1 turns into something else (`yes`, `010`, `1:30`, dates
 
 import math
 import re
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 
 import msgspec
 import yaml
@@ -18,6 +18,8 @@ MAX_EVENTS: Final = 2_000
 MAX_DEPTH: Final = 4
 _WHOLE: Final = re.compile(r"[-+]?(0|[1-9][0-9_]{0,29})")
 _FRACTION: Final = re.compile(r"[-+]?[0-9]{1,30}\.[0-9]{0,30}([eE][-+]?[0-9]{1,3})?")
+
+T = TypeVar("T")
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -53,11 +55,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file may hold at most: YAML events in all, and levels. `what` it holds, in words."""
+    """What a file may hold at most: bytes and YAML events in all, and levels. `what` it holds, in words."""
 
+    bytes: int = MAX_FILE_BYTES
     events: int = MAX_EVENTS
     depth: int = MAX_DEPTH
     what: str = "settings"
+
+
+class _TooMuch(Exception):
+    """The file is past its limits, and not read any further. The fault is noted."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,17 +84,33 @@ def read_document(content: bytes, source: str) -> Document:
 
 def compose(content: bytes, source: str, limits: Limits) -> tuple[yaml.Node | None, tuple[Fault, ...]]:
     """The file's root node, None where it is empty or cannot be read; and what is wrong with the file as YAML."""
-    if len(content) > MAX_FILE_BYTES:
-        return _refused(Place(source=source), f"is larger than {MAX_FILE_BYTES} bytes")
+
+    def nodes(text: str, beyond: list[Fault]) -> yaml.Node | None:
+        for _ in plain_events(text, source, beyond, limits, yaml.SafeLoader):
+            pass
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+
+    return read_text(content, source, limits, nodes)
+
+
+def read_text(
+    content: bytes, source: str, limits: Limits, read: Callable[[str, list[Fault]], T | None]
+) -> tuple[T | None, tuple[Fault, ...]]:
+    """What `read` makes of the file's text, None where it is not read; and what is wrong with the file as YAML.
+
+    `read` notes what `plain_events` refuses in the list that it gets; YAML's own errors become faults here.
+    """
+    if len(content) > limits.bytes:
+        return _refused(Place(source=source), f"is larger than {limits.bytes} bytes")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         return _refused(_place_after(source, content[: fault.start].decode("utf-8", "replace")), "is not UTF-8")
     beyond: list[Fault] = []
     try:
-        if not _guard(text, source, beyond, limits):
-            return None, tuple(beyond)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        return read(text, beyond), tuple(beyond)
+    except _TooMuch:
+        return None, tuple(beyond)
     except yaml.MarkedYAMLError as fault:
         if beyond:  # what is wrong with an anchor's name would repeat it, and it may be half of a secret
             return None, tuple(beyond)
@@ -95,8 +118,7 @@ def compose(content: bytes, source: str, limits: Limits) -> tuple[yaml.Node | No
         place = _at(mark, source) if mark else Place(source=source)
         return _refused(place, f"cannot be read as YAML: {fault.problem or fault.context}")
     except yaml.reader.ReaderError as fault:
-        return _refused(_place_after(source, text[: fault.position]), "holds a character that YAML does not allow")
-    return root, tuple(beyond)
+        return _refused(_place_of_sign(source, text, fault), "holds a character that YAML does not allow")
 
 
 def _refused(place: Place, what: str) -> tuple[None, tuple[Fault, ...]]:
@@ -105,6 +127,12 @@ def _refused(place: Place, what: str) -> tuple[None, tuple[Fault, ...]]:
 
 def _place_after(source: str, before: str) -> Place:
     return Place(source=source, line=before.count("\n") + 1, column=len(before) - (before.rfind("\n") + 1) + 1)
+
+
+def _place_of_sign(source: str, text: str, fault: yaml.reader.ReaderError) -> Place:
+    """LibYAML counts bytes, and says so by knowing of no encoding."""
+    before = text.encode()[: fault.position].decode() if fault.encoding == "?" else text[: fault.position]
+    return _place_after(source, before)
 
 
 def place_of(node: yaml.Node | yaml.Event, source: str) -> Place:
@@ -116,32 +144,35 @@ def _at(mark: Any, source: str) -> Place:
     return Place(source=source, line=mark.line + 1, column=mark.column + 1)
 
 
-def _guard(text: str, source: str, faults: list[Fault], limits: Limits) -> bool:
-    """Note anchors, aliases and tags, all of them. False: too deep or too long, read no further.
+def plain_events(
+    text: str, source: str, faults: list[Fault], limits: Limits, loader: type[Any]
+) -> Iterator[yaml.Event]:
+    """The text's events, as long as it is neither too deep nor too long; notes anchors, aliases and tags, all of them.
 
-    Looks at events, not nodes: nothing is built, so a file made to be large when built does no harm.
+    Events, not nodes: nothing is built, so a file made to be large when built does no harm.
     """
     depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-        place = place_of(event, source)
+    for count, event in enumerate(yaml.parse(text, Loader=loader)):
         if isinstance(event, yaml.AliasEvent):
-            faults.append(Fault(place=place, name="", what="aliases (*) are not used here: write the value itself"))
+            what = "aliases (*) are not used here: write the value itself"
+            faults.append(Fault(place=place_of(event, source), name="", what=what))
         elif getattr(event, "anchor", None) is not None:
-            faults.append(Fault(place=place, name="", what="anchors (&) are not used here"))
+            faults.append(Fault(place=place_of(event, source), name="", what="anchors (&) are not used here"))
         if getattr(event, "tag", None) is not None:
-            faults.append(Fault(place=place, name="", what="tags (!) are not used here"))
+            faults.append(Fault(place=place_of(event, source), name="", what="tags (!) are not used here"))
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        what = ""
         if depth > limits.depth:
-            faults.append(Fault(place=place, name="", what=f"is nested too deeply to be {limits.what}"))
-            return False
-        if count > limits.events:
+            what = f"is nested too deeply to be {limits.what}"
+        elif count > limits.events:
             what = f"holds far more than there are {limits.what}; nothing after this is read"
-            faults.append(Fault(place=place, name="", what=what))
-            return False
-    return True
+        if what:
+            faults.append(Fault(place=place_of(event, source), name="", what=what))
+            raise _TooMuch
+        yield event
 
 
 def _two_levels(root: yaml.Node, source: str) -> Document:
