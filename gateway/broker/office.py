@@ -10,6 +10,7 @@ from gateway.broker.vault import Secret
 from gateway.clock import Clock
 from gateway.core.audit import AuditRow, Marks, Verified
 from gateway.core.directory import DirectoryRows, Team, Tenant, TokenRecord, UpstreamKey
+from gateway.core.tenants_plan import Told
 from gateway.errors import Refused
 
 
@@ -17,8 +18,9 @@ class Store(Protocol):
     """What administration needs of a storage. All writes stand inside `change()`."""
 
     def change(self) -> AbstractContextManager[None]: ...
+    def version(self) -> int: ...
     def rows(self) -> DirectoryRows: ...
-    def insert_team(self, name: str, created_ms: int) -> None: ...
+    def insert_team(self, name: str, created_ms: int) -> int: ...
     def remove_team(self, team_id: int) -> None: ...
     def insert_key(self, key: UpstreamKey) -> None: ...
     def verify_key(self, key_id: str, verified_ms: int) -> None: ...
@@ -74,14 +76,29 @@ class Office:
         after: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Noted:
-        """Writes the audit row of a change, in its transaction. Of what stayed as it was nothing is told."""
-        if before is not None and after is not None:
-            moved = [name for name in after if before.get(name) != after[name]]
-            before, after = ({name: facts.get(name) for name in moved} for facts in (before, after))
-        change = {**more, "from": before, "to": after}
-        at_ms = self._clock.wall_ms()
-        self._store.audit(self._vault, at_ms=at_ms, who=self._who, action=action, subject=subject, change=change)
-        return Noted(action=action, subject=subject, change=change)
+        """Writes the audit row of a change, in its transaction; see `noted`."""
+        return self._write(noted(Told(action=action, subject=subject, before=before, after=after), **more))
+
+    def _write(self, change: Noted) -> Noted:
+        """Writes the audit row of a change, in its transaction."""
+        self._store.audit(
+            self._vault,
+            at_ms=self._clock.wall_ms(),
+            who=self._who,
+            action=change.action,
+            subject=change.subject,
+            change=change.change,
+        )
+        return change
+
+
+def noted(told: Told, **more: Any) -> Noted:
+    """A change as it stands in the audit log: of what stayed as it was nothing is told."""
+    before, after = told.before, told.after
+    if before is not None and after is not None:
+        moved = [name for name in after if before.get(name) != after[name]]
+        before, after = ({name: facts.get(name) for name in moved} for facts in (before, after))
+    return Noted(action=told.action, subject=told.subject, change={**more, "from": before, "to": after})
 
 
 Named = TypeVar("Named", Team, Tenant)

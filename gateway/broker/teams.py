@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gateway.broker.office import Noted, Office, named, orders
 from gateway.core.directory import Team
 from gateway.core.tenancy import require_name
+from gateway.core.tenants_plan import team_fault
 from gateway.errors import Refused
 
 
@@ -40,14 +41,15 @@ class Teams(Office):
     def _drop_team(self, name: str) -> Noted:
         rows = self._store.rows()
         team = named(rows.teams, "team", name)
-        tenants = [tenant.name for tenant in rows.tenants if tenant.team_id == team.team_id]
-        if tenants:
-            raise Refused(f"team {name} has tenants ({', '.join(tenants[:5])}): remove them first")
         keys = [key for key in rows.keys if key.team_id == team.team_id]
-        held = [key.key_id for key in keys if key.state != "revoked"]
-        if held:
-            raise Refused(f"team {name} has keys that are not revoked ({', '.join(held[:5])}): revoke them first")
-        if unsettled := self._store.unsettled(team_id=team.team_id):
-            raise Refused(f"team {name} has {orders(unsettled)} that nobody is sure of: ordergate orders reconcile")
+        tenants = [tenant.name for tenant in rows.tenants if tenant.team_id == team.team_id]
+        if fault := team_fault(team, tenants, keys) or self._unsettled_of_team(team):
+            raise Refused(fault)
         self._store.remove_team(team.team_id)
         return self._note("team remove", name, before={"keys": [key.key_id for key in keys]})
+
+    def _unsettled_of_team(self, team: Team) -> str | None:
+        unsettled = self._store.unsettled(team_id=team.team_id)
+        if not unsettled:
+            return None
+        return f"team {team.name} has {orders(unsettled)} that nobody is sure of: ordergate orders reconcile"

@@ -140,8 +140,10 @@ class SqliteDirectory:
         with transaction(self._connection):
             self._connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
-    def insert_team(self, name: str, created_ms: int) -> None:
+    def insert_team(self, name: str, created_ms: int) -> int:
+        """Its id."""
         self._connection.execute("INSERT INTO teams (name, created_ms) VALUES (?, ?)", (name, created_ms))
+        return self._connection.last_insert_rowid()
 
     def remove_team(self, team_id: int) -> None:
         """With its keys, which are all revoked. Its id is never given again."""
