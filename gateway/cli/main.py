@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
+from gateway.cli.apply import apply
 from gateway.cli.audit import audit
 from gateway.cli.config import config
 from gateway.cli.db import db
@@ -39,7 +40,7 @@ def ordergate() -> None:
     """The gateway between your services and OfferGrid: no order twice, none lost."""
 
 
-for _command in (team, key, tenant, token, orders, audit, db, config, doctor, serve, sandbox, demo):
+for _command in (team, key, tenant, token, apply, orders, audit, db, config, doctor, serve, sandbox, demo):
     ordergate.add_command(_command)
 
 

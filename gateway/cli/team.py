@@ -27,3 +27,12 @@ def list_teams() -> None:
         teams = admin.teams()
     views = [{"team": team.name, "createdAt": moment(team.created_ms)} for team in teams]
     answer_rows(views, ("team", "created"), (view.values() for view in views))
+
+
+@team.command("remove", example="ordergate team remove sales")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove a team. It must have no tenants, no keys but revoked ones, and no order that nobody is sure of."""
+    with administration() as admin:
+        removed = admin.remove_team(name)
+    answer({"team": removed.name}, f"team {name} is removed")

@@ -85,6 +85,14 @@ def resume(name: str) -> None:
         answer(_view(admin.set_tenant_state(name, "active")), f"tenant {name} is active")
 
 
+@tenant.command("remove", example="ordergate tenant remove shop")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove a tenant with its tokens. Its orders stay; none may be one that nobody is sure of."""
+    with administration() as admin:
+        answer(_view(admin.remove_tenant(name)), f"tenant {name} is removed, with its tokens")
+
+
 @tenant.command("metadata", example="ordergate tenant metadata shop --default channel=1 --enforce test=true")
 @click.argument("name")
 @click.option("--default", "defaults", multiple=True, metavar="K=JSON", help="Filled in where an order has no K.")

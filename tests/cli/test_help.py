@@ -14,9 +14,9 @@ from gateway.cli.program import Command
 from tests.cli.conftest import Program
 
 EXPECTED = {
-    "team": {"add", "list"},
+    "team": {"add", "list", "remove"},
     "key": {"add", "list", "verify", "activate", "revoke"},
-    "tenant": {"add", "list", "show", "suspend", "resume", "metadata"},
+    "tenant": {"add", "list", "show", "suspend", "resume", "metadata", "remove"},
     "token": {"issue", "list", "revoke"},
     "orders": {"list", "show", "reconcile", "resolve"},
     "audit": {"list", "verify"},
@@ -38,7 +38,7 @@ EVERY = dict(verbs(ordergate))
 
 def test_there_are_these_commands_and_no_others() -> None:
     wanted = {(group, verb) for group, group_verbs in EXPECTED.items() for verb in group_verbs}
-    assert set(EVERY) == wanted | {("doctor",), ("serve",), ("sandbox",), ("demo",)}
+    assert set(EVERY) == wanted | {("apply",), ("doctor",), ("serve",), ("sandbox",), ("demo",)}
 
 
 @pytest.mark.parametrize("path", EVERY, ids=" ".join)
@@ -56,7 +56,7 @@ def test_help_says_what_the_command_does_and_gives_an_example_of_it(path: tuple[
 
 def test_root_names_every_group_the_settings_and_completion(program: Program) -> None:
     done = program("--help")
-    for said in (*EXPECTED, "doctor", "serve", "sandbox", "demo", "$ORDERGATE_CONFIG", "_ORDERGATE_COMPLETE"):
+    for said in (*EXPECTED, "apply", "doctor", "serve", "sandbox", "demo", "$ORDERGATE_CONFIG", "_ORDERGATE_COMPLETE"):
         assert said in done.out
     assert max(len(line) for line in done.out.splitlines()) <= 100
     assert "..." not in done.out.partition("\n")[2], "a line of help is cut off"
