@@ -180,8 +180,8 @@ DEFECTS: Final = (
     Defect(
         name="A name that is used again is the removed tenant's scope.",
         file="gateway/broker/tenants.py",
-        text="taken = tenant.name in self._store.scopes()",
-        by="taken = False",
+        text="if tenant.name in scopes else None",
+        by="if tenant.name in () else None",
         test="tests/broker/test_administration.py::test_a_name_that_is_used_again_is_another_tenants_scope",
     ),
 )
