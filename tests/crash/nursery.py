@@ -3,7 +3,8 @@
 On standard input it is told, a line of JSON each, what to run, `{"run": N, "args": […], "folder": …, "environ": {…}}`,
 and which of those that still run to signal, `{"run": N, "signal": …}`. On standard output it says
 `{"run": N, "pid": …}` and, once it is over, `{"run": N, "status": …}` (the exit status, negative: the signal). What a
-run itself says goes to `FOLDER/log-N`. The nursery has no thread and no open ledger of its own, so that nothing of it
+run itself says goes to `FOLDER/log-N`, and to SIGUSR1 it answers in `FOLDER/held-N` (`tests/support/held.py`). The
+nursery has no thread and no open ledger of its own, so that nothing of it
 is shared by accident.
 """
 
@@ -15,11 +16,13 @@ import os
 import selectors
 import signal
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gateway.cli.main import main
 from gateway.flow.upkeep import Upkeep
 from tests.crash.steps import Steps, StepsDisk, hook_files, hook_sockets
+from tests.support.held import tell_when_asked
 
 # What the program imports only when it is run.
 for _name in (
@@ -63,6 +66,7 @@ def become(order: dict[str, Any]) -> NoReturn:
         except OSError:
             continue
     os.environ.update(order["environ"])
+    tell_when_asked(Path(f"held-{order['run']}"), collect=False)
     status, disk = 1, None
     try:
         if "CRASH_STEPS" in os.environ:

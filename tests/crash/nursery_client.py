@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tests.support.held import Held, ask
 from tests.support.stack import outer_environ
 
 WITHIN_S: Final = 60
@@ -20,9 +21,10 @@ WITHIN_S: Final = 60
 class Run:
     """One run of the program."""
 
-    def __init__(self, log: Path, signal_it: Callable[[signal.Signals], None]) -> None:
+    def __init__(self, log: Path, held: Path, signal_it: Callable[[signal.Signals], None]) -> None:
         self._signal = signal_it
         self._log = log
+        self._held = held
         self.began = threading.Event()
         self.ended = threading.Event()
         self.pid = 0
@@ -69,6 +71,10 @@ class Run:
             return False
         return stat.rpartition(")")[2].split()[0] == "T"
 
+    def held(self) -> Held:
+        """What it holds now; it must be ready, and not ended."""
+        return ask(lambda: self.signal(signal.SIGUSR1), self._held)
+
     def end(self) -> int:
         """Its exit status; negative: the signal that it died of."""
         assert self.ended.wait(WITHIN_S), f"it does not end: {self.log()}"
@@ -111,7 +117,11 @@ class Nursery:
     def run(self, args: Sequence[str], folder: Path, environ: Mapping[str, str]) -> Run:
         """Begins a run; its process is there when this returns."""
         number = next(self._numbers)
-        run = Run(folder / f"log-{number}", lambda given: self._tell({"run": number, "signal": int(given)}))
+        run = Run(
+            folder / f"log-{number}",
+            folder / f"held-{number}",
+            lambda given: self._tell({"run": number, "signal": int(given)}),
+        )
         self._runs[number] = run
         self._tell({"run": number, "args": list(args), "folder": str(folder), "environ": dict(environ)})
         assert run.began.wait(WITHIN_S), "the nursery does not answer"

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from gateway.wiring import open_administration
 from tests.crash.nursery_client import WITHIN_S, Nursery, Run
 from tests.crash.steps import BEFORE, PAUSE
 from tests.support import promise
+from tests.support.held import differences, least
 from tests.support.promise import Records, Told, told
 from tests.support.records import ORDER_ID, files_under, records_of, rows_of, vault_of, watch_history
 from tests.support.stack import UPSTREAM_KEY, an_order
@@ -37,6 +39,10 @@ HEALING: Final[Mapping[str, Any]] = {
     "reconcile__settle_after_s": 0.2,
     "budget__reserved_per_minute": 100_000,
 }
+RESTING: Final[Mapping[str, Any]] = {**HEALING, "upstream__keepalive_idle_s": 0.05}
+"""So that a process that has nothing more to do soon holds nothing for what it did."""
+
+LOOKS: Final = 20
 CUSTOMER: Final = "A Customer"
 KEY_CANARY: Final = "key-of-"
 
@@ -49,10 +55,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
-    """A folder with a ledger that has a team, its key, a tenant and a token: copied for each life."""
+    """A folder with a ledger that has a team, its key, a tenant and a token: copied for each life.
+
+    `at_rest`: what a process holds that has recovered nothing and has nothing to do. None: nobody has looked.
+    """
 
     folder: Path
     token: str
+    at_rest: Counter[str] | None = None
 
 
 def make_home(folder: Path) -> Home:
@@ -64,6 +74,23 @@ def make_home(folder: Path) -> Home:
         token = admin.issue_token("shop").token.text()
     watch_history(folder / "var/ordergate.db")
     return Home(folder=folder, token=token)
+
+
+def with_rest(home: Home, nursery: Nursery, folder: Path) -> Home:
+    """Looked at several times after an order like any other: what is there only now and then is not held."""
+    folder.mkdir()
+    with SandboxThread(per_minute=0, per_hour=0) as sandbox:
+        life = Life(nursery, home, folder, sandbox)
+        assert life.start(**RESTING), life.run.log()
+        assert (told := life.ask("the first")) is not None
+        assert told.status == 201
+        life.until(lambda: not life.run.held().all()["descriptor connection"])
+        looks = []
+        for _ in range(LOOKS):
+            looks.append(life.run.held().all())
+            time.sleep(0.01)
+        life.close()
+    return msgspec.structs.replace(home, at_rest=least(looks))
 
 
 def environ_of(folder: Path, base_url: str, **settings: Any) -> dict[str, str]:
@@ -93,6 +120,7 @@ class Life:
         self.resolved: set[str] = set()
         self._nursery = nursery
         self._token = home.token
+        self._at_rest = home.at_rest
         self._run: Run | None = None
         self._served: list[Run] = []
 
@@ -207,13 +235,24 @@ class Life:
         return left
 
     def heal(self) -> list[str]:
-        """The program started again, with the tenant asking until it knows; what is not known in the end."""
+        """The program started again, with the tenant asking until it knows. What is not known in the end, and what
+        that process then still holds for what it did.
+        """
         self.sandbox.clear_faults()
-        assert self.start(**HEALING), f"it does not start again: {self.run.log()}"
+        assert self.start(**RESTING), f"it does not start again: {self.run.log()}"
         until = time.monotonic() + WITHIN_S / 2
         while (left := self._left()) and time.monotonic() < until:
             time.sleep(0.02)
-        return left
+        return left or self._not_let_go()
+
+    def _not_let_go(self) -> list[str]:
+        """Waits until the process holds no more and no less than one that had nothing to recover."""
+        if self._at_rest is None:
+            return []
+        until = time.monotonic() + WITHIN_S / 2
+        while (other := differences(self.run.held().all(), self._at_rest)) and time.monotonic() < until:
+            time.sleep(0.02)
+        return [f"it holds {sentence}" for sentence in other]
 
     def _left(self) -> list[str]:
         answers = {mark: self.ask(mark, key) for mark, key in self.wanted.items()}

@@ -2,7 +2,8 @@
 
 A step is whatever outlives the process or is seen from outside (`tests/crash/steps.py` numbers them by themselves, so
 that new ones are met without anybody's listing them). After each stop the program starts again on what is left, the
-tenant asks again, and the three records must agree.
+tenant asks again, and the three records must agree. The process that has recovered must then hold the descriptors,
+tasks and threads of one that had nothing to recover.
 """
 
 import os
@@ -22,7 +23,7 @@ from typing import Any, Final
 import pytest
 
 from tests.crash.nursery_client import WITHIN_S, Nursery
-from tests.crash.points import HEALING, Home, Life, Stage, Step, Story, a_stage, make_home, many
+from tests.crash.points import HEALING, Home, Life, Stage, Step, Story, a_stage, make_home, many, with_rest
 from tests.crash.steps import AFTER, BEFORE, MIDDLE
 from tests.rules.source import ROOT
 from tests.support.records import audited, rows_of, strays_of
@@ -209,8 +210,9 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    return make_home(tmp_path_factory.mktemp("home"))
+def home(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = make_home(tmp_path_factory.mktemp("home"))
+    return with_rest(home, nursery, tmp_path_factory.mktemp("rest") / "life")
 
 
 @contextmanager
