@@ -154,6 +154,8 @@ class Absence:
                 proof = _Proof(version=order.version, seen=now)
             seen[order.order_id] = proof
         self._proofs = seen
+        if not self._has_begun():  # nothing for which the next look would have to agree with the last one
+            self._held = frozenset()
 
     @property
     def first_seen(self) -> float | None:
@@ -180,9 +182,11 @@ class Absence:
                 proof.first = None
             if self._advance(proof, began, covered=covered.get(order_id, False)):
                 absent.append(order_id)
-        begun = any(proof.first is not None for proof in self._proofs.values())
-        self._held = sight.upstream_ids if sight is not None and begun else frozenset()
+        self._held = sight.upstream_ids if sight is not None and self._has_begun() else frozenset()
         return Finding(absent=tuple(absent), complete=all(covered.values()))
+
+    def _has_begun(self) -> bool:
+        return any(proof.first is not None for proof in self._proofs.values())
 
     def _advance(self, proof: _Proof, began: float, *, covered: bool) -> bool:
         """Whether this look ends the order's proof."""

@@ -249,10 +249,13 @@ class Life:
         """Waits until the process holds no more and no less than one that had nothing to recover."""
         if self._at_rest is None:
             return []
-        until = time.monotonic() + WITHIN_S / 2
-        while (other := differences(self.run.held().all(), self._at_rest)) and time.monotonic() < until:
+        looks, until = [self.run.held().all()], time.monotonic() + WITHIN_S / 2
+        while differences(looks[-1], self._at_rest) and time.monotonic() < until:
             time.sleep(0.02)
-        return [f"it holds {sentence}" for sentence in other]
+            looks.append(self.run.held().all())
+        if not differences(looks[-1], self._at_rest):
+            return []
+        return [f"it holds {sentence}" for sentence in differences(least(looks[-LOOKS:]), self._at_rest)]
 
     def _left(self) -> list[str]:
         answers = {mark: self.ask(mark, key) for mark, key in self.wanted.items()}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tests.sabotage import answers, breaking, broker, flow, ledger, reconciling, rejoining, tenants, upstream
+from tests.sabotage import answers, breaking, broker, flow, leaks, ledger, reconciling, rejoining, tenants, upstream
 from tests.sabotage.defect import Defect
 
 GROUPS: Final[Mapping[str, Sequence[Defect]]] = {
@@ -20,6 +20,7 @@ GROUPS: Final[Mapping[str, Sequence[Defect]]] = {
     "Finding out": reconciling.DEFECTS,
     "Backups and rejoining": rejoining.DEFECTS,
     "Other keys, and leaving OfferGrid alone": breaking.DEFECTS,
+    "Holding on to what is over": leaks.DEFECTS,
 }
 DEFECTS: Final[Sequence[Defect]] = tuple(defect for group in GROUPS.values() for defect in group)
 
