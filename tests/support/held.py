@@ -123,7 +123,7 @@ def _held(number: int, *, collect: bool) -> Held:
 def _descriptors() -> Iterator[str]:
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - of a Path it would hold one more while it looks
         try:
-            target = os.readlink(f"/proc/self/fd/{name}")
+            target = str(Path(f"/proc/self/fd/{name}").readlink())
             yield _kind_of_socket(int(name)) if target.startswith("socket:") else _kind_of_file(int(name), target)
         except OSError:  # the folder that was looked through, or one that another thread has closed
             continue
