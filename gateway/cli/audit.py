@@ -54,9 +54,13 @@ def verify(ctx: click.Context) -> None:
         found = admin.verify_audit()
     broken = None if found.broken is None else {"number": found.broken.number, "what": found.broken.what}
     said = f"{found.rows} rows, each as it was written"
+    if found.begins is not None:
+        said += (
+            f"; those before row {found.begins} are older than the chain, which can tell of them since then only"
+        )
     if broken is not None:
         said = f"row {broken['number']} {broken['what']}"
-    answer({"ok": broken is None, "rows": found.rows, "broken": broken}, said)
+    answer({"ok": broken is None, "rows": found.rows, "broken": broken, "begins": found.begins}, said)
     ctx.exit(FAILED if broken is not None else 0)
 
 

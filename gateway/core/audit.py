@@ -20,6 +20,8 @@ from gateway.clock import rfc3339
 
 START: Final = bytes(32)
 BROKEN: Final = b"the log before this is not whole"
+BEGIN: Final = "audit begin"
+"""What a ledger does once whose log is older than the chain."""
 
 
 class Marks(Protocol):
@@ -64,10 +66,15 @@ class Break(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """How many rows the log holds, and where its chain breaks, if it does."""
+    """How many rows the log holds, and where its chain breaks, if it does.
+
+    `begins`: the number of a row `audit begin`. What stands before it was linked when that was written, and is proven
+    unchanged since then only; None where the log was a chain from its first row on.
+    """
 
     rows: int
     broken: Break | None
+    begins: int | None = None
 
 
 def link_of(marks: Marks, before: bytes, row: AuditRow) -> bytes:
@@ -93,15 +100,18 @@ def verify(marks: Marks, rows: Iterable[AuditRow], end: End | None) -> Verified:
     """Reads the whole log, by number. Stops judging at the first row that is wrong, and counts on."""
     count, number, link = 0, 0, START
     broken: Break | None = None
+    begins: int | None = None
     for row in rows:
         count += 1
         if broken is not None:
             continue
         broken = _fault(marks, number, link, row)
         number, link = row.number, row.link or b""
+        if broken is None and row.action == BEGIN.encode():
+            begins = number
     if broken is None and not is_end(marks, end, number, link):
         broken = _fault_of_end(marks, number, end)
-    return Verified(rows=count, broken=broken)
+    return Verified(rows=count, broken=broken, begins=begins)
 
 
 def _fault(marks: Marks, before: int, link: bytes, row: AuditRow) -> Break | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from gateway.core.audit import BROKEN, START, AuditRow, End, Marks, Verified, end_at, is_end, link_of, verify
+from gateway.core.audit import BEGIN, BROKEN, START, AuditRow, End, Marks, Verified, end_at, is_end, link_of, verify
 
 # Texts are read as the bytes that they are: a row that somebody changed may hold none.
 _ROWS: Final = """
@@ -100,7 +100,7 @@ def _link_older(connection: apsw.Connection, marks: Marks, at_ms: int) -> None:
         count, number, link = count + 1, row.number, link_of(marks, link, row)
         connection.execute(_LINK, (link, number))
     _set_end(connection, marks, number, link)
-    _append(connection, marks, _row(at_ms, "gateway", "audit begin", "ledger", {"to": {"rowsBefore": count}}))
+    _append(connection, marks, _row(at_ms, "gateway", BEGIN, "ledger", {"to": {"rowsBefore": count}}))
 
 
 def _in_order(connection: apsw.Connection) -> Iterator[AuditRow]:

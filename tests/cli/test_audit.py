@@ -31,7 +31,7 @@ def ledger(program: Program) -> Path:
 
 def test_a_log_without_rows_is_whole(program: Program) -> None:
     assert program("audit", "list", "--json").value == []
-    assert program("audit", "verify", "--json").value == {"ok": True, "rows": 0, "broken": None}
+    assert program("audit", "verify", "--json").value == {"ok": True, "rows": 0, "broken": None, "begins": None}
 
 
 def test_rows_are_listed_the_newest_first(with_rows: Program) -> None:

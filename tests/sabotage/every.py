@@ -7,7 +7,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tests.sabotage import answers, breaking, broker, flow, leaks, ledger, reconciling, rejoining, tenants, upstream
+from tests.sabotage import (
+    administration,
+    answers,
+    breaking,
+    broker,
+    flow,
+    leaks,
+    ledger,
+    reconciling,
+    rejoining,
+    tenants,
+    upstream,
+)
 from tests.sabotage.defect import Defect
 
 GROUPS: Final[Mapping[str, Sequence[Defect]]] = {
@@ -19,6 +31,7 @@ GROUPS: Final[Mapping[str, Sequence[Defect]]] = {
     "Secrets and places": broker.DEFECTS,
     "Finding out": reconciling.DEFECTS,
     "Backups and rejoining": rejoining.DEFECTS,
+    "Administration, and its log": administration.DEFECTS,
     "Other keys, and leaving OfferGrid alone": breaking.DEFECTS,
     "Holding on to what is over": leaks.DEFECTS,
 }
