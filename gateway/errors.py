@@ -6,8 +6,10 @@ OrdergateError
 ├── OperatorError      what a person at the command line is told; `exit_code` is the process's exit status
 │   ├── BadUsage           2
 │   ├── BadSettings        3
-│   ├── Refused            4   no such thing, it exists already, or it may not be done
+│   ├── Refused            4   it exists already, or it may not be done
+│   │   └── NoSuch         4   what was named is not there
 │   └── StorageUnreachable 5   storage, or a service, cannot be reached or cannot be trusted
+│       └── UpstreamSilent 5   OfferGrid does not say what it was asked
 └── LedgerError        a ledger operation failed; what it did is `undecided` or certainly nothing
 """
 
@@ -46,10 +48,18 @@ class Refused(OperatorError):
     exit_code = 4
 
 
+class NoSuch(Refused):
+    """What was named is not there."""
+
+
 class StorageUnreachable(OperatorError):
     """The storage (or a service) cannot be opened, reached or trusted."""
 
     exit_code = 5
+
+
+class UpstreamSilent(StorageUnreachable):
+    """OfferGrid was asked for something that is no order, and gave no answer that says it."""
 
 
 class LedgerError(OrdergateError):
@@ -169,6 +179,10 @@ class ReservedMetadata(Problem):
 
 class IdempotencyKeyReused(Problem):
     type, title, status = "idempotency-key-reused", "This Idempotency-Key was used with another body", 422
+
+
+class Conflict(Problem):
+    type, title, status = "conflict", "This cannot be done as things stand", 409
 
 
 class HeaderTooLarge(Problem):

@@ -10,7 +10,7 @@ from gateway.broker.vault import Secret
 from gateway.core.account import Verdict, accepted
 from gateway.core.directory import UpstreamKey
 from gateway.core.tenancy import key_facts, require_numbers
-from gateway.errors import BadUsage, Refused
+from gateway.errors import BadUsage, NoSuch, Refused
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{8,512}", re.ASCII)
 """What can stand in a header and cannot be a slip of the hand. OfferGrid documents no form."""
@@ -51,7 +51,7 @@ class Keys(Office):
         for key in self.keys(team):
             if key.key_id == key_id:
                 return key
-        raise Refused(f"team {team} has no key {key_id}")
+        raise NoSuch(f"team {team} has no key {key_id}")
 
     def placed_of_team(self, team: str) -> frozenset[str]:
         """Upstream ids of the orders that are known as placed in the team's account: what a key's listing is held

@@ -11,7 +11,7 @@ from gateway.clock import Clock
 from gateway.core.audit import AuditRow, Marks, Verified
 from gateway.core.directory import DirectoryRows, Team, Tenant, TokenRecord, UpstreamKey
 from gateway.core.tenants_plan import Told
-from gateway.errors import Refused
+from gateway.errors import NoSuch
 
 
 class Store(Protocol):
@@ -105,11 +105,11 @@ Named = TypeVar("Named", Team, Tenant)
 
 
 def named(things: Sequence[Named], kind: str, name: str) -> Named:
-    """The one of that name. Refused where there is none."""
+    """The one of that name. NoSuch where there is none."""
     for thing in things:
         if thing.name == name:
             return thing
-    raise Refused(f"there is no {kind} {name}")
+    raise NoSuch(f"there is no {kind} {name}")
 
 
 def orders(count: int) -> str:

@@ -10,7 +10,7 @@ from gateway.broker.office import Office, named
 from gateway.core.directory import TokenRecord
 from gateway.core.tenancy import token_view
 from gateway.core.tokens import ID_BYTES, SECRET_BYTES, Token, mint
-from gateway.errors import BadUsage, Refused
+from gateway.errors import BadUsage, NoSuch
 
 MAX_EXPIRY_S: Final = 10 * 365 * 86_400
 
@@ -66,4 +66,4 @@ class Tokens(Office):
         for token in rows.tokens:
             if token.token_id == token_id:
                 return token, names[token.tenant_id]
-        raise Refused(f"there is no token {token_id}")
+        raise NoSuch(f"there is no token {token_id}")

@@ -1,19 +1,14 @@
 """`ordergate token`: what tenants show. A token is seen once, when it is issued."""
 
-import re
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from gateway.cli.output import answer, answer_rows, moment, wants_json
 from gateway.cli.program import Group, administration
 from gateway.core.directory import TokenRecord
-from gateway.core.tokens import parse
+from gateway.core.tokens import parse, seconds_of
 from gateway.errors import BadUsage
-
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
-_SECONDS: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 class Duration(click.ParamType[int]):
@@ -22,10 +17,10 @@ class Duration(click.ParamType[int]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = _DURATION.fullmatch(str(value))
+        found = seconds_of(str(value))
         if found is None:
             self.fail(f"{value!r} is not a number of s, m, h or d, as in 90d", param, ctx)
-        return int(found[1]) * _SECONDS[found[2]]
+        return found
 
 
 @click.group(cls=Group)

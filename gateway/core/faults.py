@@ -4,6 +4,8 @@ msgspec stops at the first fault of a struct. This walks the types that the gene
 that a tenant mends a body in one round. It knows no field by name: it asks the models.
 """
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -14,6 +16,10 @@ from gateway.core.json_text import Number
 
 MAX_FAULTS: Final = 100
 """How many are listed; a body with more is broken enough to be told so."""
+
+
+_MOST_DIGITS: Final = 20
+"""Beyond it no whole number is within any bounds that are set here."""
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -38,16 +44,18 @@ def faults_of(value: Any, kind: declared.Type, pointer: str = "") -> Iterator[Fa
                 for index, item in enumerate(value):
                     yield from faults_of(item, kind.item_type, f"{pointer}/{index}")
         case declared.StrType():
-            yield from _expect(isinstance(value, str), "a string", value, pointer)
+            yield from _string_faults(value, kind, pointer)
         case declared.BoolType():
             yield from _expect(isinstance(value, bool), "true or false", value, pointer)
         case declared.IntType():
-            whole = isinstance(value, Number) and value.text.lstrip("-").isdigit()
-            yield from _expect(whole, "an integer", value, pointer)
+            yield from _integer_faults(value, kind, pointer)
         case declared.FloatType():
             yield from _expect(isinstance(value, Number), "a number", value, pointer)
         case declared.UnionType():
             yield from _union_faults(value, kind, pointer)
+        case declared.LiteralType():
+            if not (isinstance(value, str) and value in kind.values):
+                yield Fault(pointer, f"must be one of {', '.join(map(str, kind.values))}")
         case declared.NoneType():
             yield from _expect(value is None, "null", value, pointer)
         case declared.AnyType():
@@ -77,6 +85,31 @@ def _union_faults(value: Any, kind: declared.UnionType, pointer: str) -> Iterato
     found = [list(faults_of(value, branch, pointer)) for branch in branches]
     if all(found):
         yield from min(found, key=len)
+
+
+def _string_faults(value: Any, kind: declared.StrType, pointer: str) -> Iterator[Fault]:
+    """What the string is, is not told: it may be a secret at the wrong place."""
+    if not isinstance(value, str):
+        yield from _expect(False, "a string", value, pointer)
+        return
+    least, most = kind.min_length or 0, kind.max_length
+    if len(value) < least or (most is not None and len(value) > most):
+        yield Fault(pointer, f"must have {least} to {most} characters" if most else f"must have {least} or more")
+    elif kind.pattern is not None and not re.search(kind.pattern, value):
+        yield Fault(pointer, f"must match {kind.pattern}")
+
+
+def _integer_faults(value: Any, kind: declared.IntType, pointer: str) -> Iterator[Fault]:
+    if not (isinstance(value, Number) and value.text.lstrip("-").isdigit()):
+        yield from _expect(False, "an integer", value, pointer)
+        return
+    # Very many digits take long to be turned into an integer, and are beyond any bound.
+    endless = -math.inf if value.text.startswith("-") else math.inf
+    number = int(value.text) if len(value.text) <= _MOST_DIGITS else endless
+    if kind.ge is not None and number < kind.ge:
+        yield Fault(pointer, f"must be {kind.ge} or more")
+    elif kind.le is not None and number > kind.le:
+        yield Fault(pointer, f"must be {kind.le} at most")
 
 
 def _expect(holds: bool, wanted: str, value: Any, pointer: str) -> Iterator[Fault]:

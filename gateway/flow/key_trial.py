@@ -13,7 +13,7 @@ from gateway.clock import Clock
 from gateway.core.account import Verdict, verdict_of
 from gateway.core.evidence import Answered, Evidence
 from gateway.core.listing import Page, joined, read_page
-from gateway.errors import StorageUnreachable
+from gateway.errors import UpstreamSilent
 
 MAX_PAGES: Final = 50
 """Half of what a key may carry in a minute: an operator waits, and orders go on."""
@@ -32,7 +32,7 @@ async def try_key(
 ) -> Verdict:
     """`placed`: upstream ids of the team's placed orders; one of them is looked for, page by page.
 
-    `timeout_s` bounds each page. StorageUnreachable where OfferGrid does not say.
+    `timeout_s` bounds each page. UpstreamSilent where OfferGrid does not say.
     """
     pages: list[Page] = []
     spent_bytes = 0
@@ -43,12 +43,12 @@ async def try_key(
             key=key.secret, deadline=deadline, page=following, spent_bytes=spent_bytes
         )
         if not isinstance(evidence, Answered):
-            raise StorageUnreachable(f"OfferGrid cannot be asked: {evidence.reason}; {_unknown(key)}")
+            raise UpstreamSilent(f"OfferGrid cannot be asked: {evidence.reason}; {_unknown(key)}")
         if evidence.status == 401:
             return "refused"
         page = await asyncio.to_thread(read_page, evidence.body, evidence.link) if evidence.status == 200 else None
         if page is None:
-            raise StorageUnreachable(f"OfferGrid answers {evidence.status} and no listing; {_unknown(key)}")
+            raise UpstreamSilent(f"OfferGrid answers {evidence.status} and no listing; {_unknown(key)}")
         pages.append(page)
         spent_bytes += len(evidence.body)
         verdict = verdict_of(joined(pages), placed)

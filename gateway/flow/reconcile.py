@@ -69,10 +69,15 @@ class _Team:
         self.name = name
         self.absence = absence
         self.cadence = cadence
-        self.looking = False
+        self.idle = asyncio.Event()
+        self.idle.set()
         self.unknown: list[UnknownOrder] = []
         self.watched: list[str] = []
         self.foreign: set[str] = set()
+
+    @property
+    def looking(self) -> bool:
+        return not self.idle.is_set()
 
 
 class Reconciler:
@@ -132,6 +137,7 @@ class Reconciler:
 
     async def once(self) -> Pass:
         """One look at every team, at all that is listed, whoever leads. It finds orders; absence takes one who stays.
+        Beside `run` each team waits for the look that is under way, and all keep to the same pace.
 
         Raises LedgerError where the ledger cannot be read; a look's own trouble is logged and counted.
         """
@@ -140,7 +146,7 @@ class Reconciler:
         came_to.unknown_before = sum(len(team.unknown) for team in self._teams.values())
         began, looks = (
             self._clock.monotonic(),
-            [self._look_safely(team, patrol=True, tally=came_to) for team in self._teams.values()],
+            [self._look_in_turn(team, came_to) for team in self._teams.values()],
         )
         results = await asyncio.gather(*looks)
         came_to.seconds = self._clock.monotonic() - began
@@ -161,7 +167,7 @@ class Reconciler:
         now = self._clock.monotonic()
         for team in self._teams.values():
             if not team.looking and self._is_due(team, now):
-                team.looking = True
+                team.idle.clear()
                 looks.create_task(self._look_safely(team, patrol=team.cadence.patrol_due(now), tally=Tally()))
 
     def _is_due(self, team: _Team, now: float) -> bool:
@@ -205,6 +211,12 @@ class Reconciler:
         )
         return _Team(team_id, name, Absence(self._terms), cadence)
 
+    async def _look_in_turn(self, team: _Team, tally: Tally) -> Result | None:
+        while team.looking:
+            await team.idle.wait()
+        team.idle.clear()
+        return await self._look_safely(team, patrol=True, tally=tally)
+
     async def _look_safely(self, team: _Team, *, patrol: bool, tally: Tally) -> Result | None:
         """What came of one look; None where the ledger failed, or this program."""
         result: Result | None = None
@@ -216,7 +228,7 @@ class Reconciler:
         except Exception:  # noqa: BLE001 - a defect met with one team must not end the loop for all
             self._log.exception("defect", where="reconcile")
         finally:
-            team.looking = False
+            team.idle.set()
         return result
 
     async def _look(self, team: _Team, *, patrol: bool, tally: Tally) -> Result:

@@ -1,4 +1,7 @@
-"""The admin listener: metrics, health, and its own description. The token is asked of everything but health."""
+"""The admin listener: administration, metrics, health, and its own description.
+
+The token is asked of everything but health, before anything else is looked at.
+"""
 
 import asyncio
 import ipaddress
@@ -10,16 +13,25 @@ from gateway.broker.vault import Secret
 from gateway.errors import Forbidden, Unauthorized
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
+from gateway.web.admin_openapi import OPERATIONS, admin_document
+from gateway.web.admin_operation import BodyLimits, Desk, route_of
 from gateway.web.auth import CHALLENGE, bearer_token
 from gateway.web.edge import AsgiApp, Receive, Send
-from gateway.web.openapi import admin_document
 from gateway.web.routes import HEADERS, Described, Reasons, description_routes, exception_handlers, health_routes
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 
 
 def admin_app(
-    *, host: str, token: Secret, metrics_token: bool, metrics: Metrics, reasons: Reasons, log: Log
+    *,
+    host: str,
+    token: Secret,
+    metrics_token: bool,
+    metrics: Metrics,
+    reasons: Reasons,
+    desk: Desk,
+    limits: BodyLimits,
+    log: Log,
 ) -> AsgiApp:
     """`host` is what the listener is bound to. Without `metrics_token` the metrics are open, for Prometheus."""
     open_paths = _OPEN if metrics_token else _OPEN | {"/metrics"}
@@ -32,20 +44,8 @@ def admin_app(
         if shown is None or Secret(shown) != token:
             raise Unauthorized("The admin token is needed: `authorization: Bearer …`.", headers=CHALLENGE)
 
-    @get("/metrics")
-    async def show_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
-        # Rendering thousands of series takes milliseconds that no order should wait for.
-        body, content_type = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
-        return Response(body, headers={**HEADERS, "content-type": content_type})
-
     described = admin_document(metrics_token=metrics_token)
-    litestar = Litestar(
-        [show_metrics, *health_routes(reasons), *description_routes(described)],
-        openapi_config=None,
-        logging_config=None,
-        exception_handlers=exception_handlers(log),
-    )
-    routed = Described(litestar, described)
+    routed = Described(admin_router(described, metrics, reasons, desk, limits, log), described)
 
     async def app(scope: Any, receive: Receive, send: Send) -> None:
         # Before the router: without the token nobody learns even which paths there are.
@@ -53,6 +53,26 @@ def admin_app(
         await routed(scope, receive, send)
 
     return app
+
+
+def admin_router(
+    described: dict[str, Any], metrics: Metrics, reasons: Reasons, desk: Desk, limits: BodyLimits, log: Log
+) -> Litestar:
+    """Every route there is, without what guards them."""
+
+    @get("/metrics")
+    async def show_metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+        # Rendering thousands of series takes milliseconds that no order should wait for.
+        body, content_type = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
+        return Response(body, headers={**HEADERS, "content-type": content_type})
+
+    operations = [route_of(row, desk, limits) for row in OPERATIONS]
+    return Litestar(
+        [show_metrics, *operations, *health_routes(reasons), *description_routes(described)],
+        openapi_config=None,
+        logging_config=None,
+        exception_handlers=exception_handlers(log),
+    )
 
 
 def _refuse_foreign(headers: dict[bytes, bytes], bound: str) -> None:

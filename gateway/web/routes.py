@@ -89,9 +89,9 @@ def description_routes(described: dict[str, Any]) -> list[HTTPRouteHandler]:
     def docs() -> Response[str]:
         return html_response(page)
 
-    @get("/problems/{problem_type:str}", sync_to_thread=False)
-    def problem(problem_type: str) -> Response[str]:
-        found = problem_page(problem_type)
+    @get("/problems/{type:str}", sync_to_thread=False)
+    def problem(request: Request[Any, Any, Any]) -> Response[str]:
+        found = problem_page(request.path_params["type"])
         if found is None:
             raise NotFound("There is no such problem type.")
         return html_response(found)

@@ -59,8 +59,9 @@ def tenant_app(
         page = await asyncio.to_thread(lambda: msgspec.json.encode(page_view(found, wanted)))
         await send_whole(200, page, "application/json", [], send)
 
-    @get("/orders/{order_id:str}")
-    async def show_order(request: Request[Any, Any, Any], order_id: str) -> Response[bytes]:
+    @get("/orders/{orderId:str}")
+    async def show_order(request: Request[Any, Any, Any]) -> Response[bytes]:
+        order_id: str = request.path_params["orderId"]
         tenant = authenticator.active_tenant(request.scope)
         require_knowledge(intake)
         known = len(order_id) == MAX_ID_CHARS

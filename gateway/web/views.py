@@ -67,14 +67,16 @@ def audit_view(row: AuditRow) -> dict[str, Any]:
     }
 
 
-def filter_of(query: Sequence[tuple[str, str]], tenant_id: int) -> OrderFilter:
-    """The filter that a query string means; BadRequest names everything that is wrong with it."""
+def filter_of(query: Sequence[tuple[str, str]], tenant_id: int | None) -> OrderFilter:
+    """The filter that a query string means; BadRequest names everything that is wrong with it.
+
+    Of all tenants' orders, where `tenant_id` is None, one tenant's may be asked for by its name.
+    """
+    known = ("outcome", "limit", "cursor") if tenant_id is not None else ("outcome", "limit", "cursor", "tenant")
     values, faults = dict(query), []
     if len(values) != len(query):
         faults.append("a parameter stands twice")
-    faults += [
-        f"there is no parameter {name[:40]!r}" for name in values if name not in ("outcome", "limit", "cursor")
-    ]
+    faults += [f"there is no parameter {name[:40]!r}" for name in values if name not in known]
     outcome, limit, cursor = _texts(values)
     if outcome is not None and outcome not in OUTCOMES:
         faults.append(f"outcome is one of {', '.join(OUTCOMES)}")
@@ -86,6 +88,7 @@ def filter_of(query: Sequence[tuple[str, str]], tenant_id: int) -> OrderFilter:
         raise BadRequest("; ".join(faults)[:1000] + ".")
     return OrderFilter(
         tenant_id=tenant_id,
+        tenant=values.get("tenant"),
         outcome=cast("Outcome | None", outcome),
         before_seq=None if cursor is None else int(cursor, 16),
         limit=int(limit) + 1,

@@ -26,6 +26,7 @@ from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.operations import OfferGrid
 from gateway.web.admin_app import admin_app
+from gateway.web.admin_operation import BodyLimits, Desk
 from gateway.web.auth import Authenticator
 from gateway.web.edge import AsgiApp
 from gateway.web.orders import OrderEndpoint
@@ -137,13 +138,16 @@ def tenant_listener(parts: Parts, upstream: OfferGrid) -> AsgiApp:
     )
 
 
-def admin_listener(parts: Parts) -> AsgiApp:
+def admin_listener(parts: Parts, desk: Desk) -> AsgiApp:
+    api = parts.settings.tenant_api
     return admin_app(
         host=parts.settings.admin_api.host,
         token=admin_token(parts.settings, parts.clock),
         metrics_token=parts.settings.admin_api.metrics_token,
         metrics=parts.metrics,
         reasons=parts.readiness.reasons,
+        desk=desk,
+        limits=BodyLimits(max_bytes=api.max_body_bytes, timeout_s=api.body_timeout_s),
         log=parts.log,
     )
 

@@ -28,6 +28,7 @@ from gateway.web.edge import AsgiApp, Edge
 from gateway.web.server import Server, address_of, bind
 from gateway.web.watch import Limits
 from gateway.wiring.assembly import Parts, admin_listener, reconciler, tenant_listener
+from gateway.wiring.desk import open_desk
 from gateway.wiring.stopping import Stopping
 from gateway.wiring.storage import open_to_serve
 from gateway.wiring.upstream import open_upstream
@@ -97,8 +98,10 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
         )
         await _patiently(upkeep.beat)
         await stack.enter_async_context(_beside(upkeep.run()))
-        await stack.enter_async_context(_beside(reconciler(parts, upstream).run()))
-        admin = await stack.enter_async_context(_listening(parts, "admin", admin_listener(parts)))
+        looking = reconciler(parts, upstream)
+        await stack.enter_async_context(_beside(looking.run()))
+        desk = stack.enter_context(open_desk(parts, upstream, looking))
+        admin = await stack.enter_async_context(_listening(parts, "admin", admin_listener(parts, desk)))
         stack.push_async_callback(lambda: parts.intake.drain(stopping.left_s()))
         tenant = await stack.enter_async_context(_listening(parts, "tenant", tenant_listener(parts, upstream)))
         gc.collect()

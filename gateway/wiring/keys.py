@@ -31,8 +31,7 @@ def activate_key(settings: Settings, team: str, key_id: str, *, new_account: boo
     with open_storage(settings, clock) as storage:
         admin = Administration(storage.directory, storage.vault, clock, who=actor())
         lent, placed = lend(admin, storage.vault, team, key_id), admin.placed_of_team(team)
-        if admin.key(team, key_id).state == "revoked":
-            raise Refused(f"{key_id} is revoked: add it again to use it")
+        require_not_revoked(admin, team, key_id)
         verdict = asyncio.run(_try(settings, lent, placed))
         return admin.activate_key(team, key_id, verdict, new_account=new_account)
 
@@ -43,6 +42,12 @@ def lend(admin: Administration, vault: Opens, team: str, key_id: str) -> LentKey
     if isinstance(opened, LentKey):
         return opened
     raise Refused(f"the record of {key_id} cannot be opened")
+
+
+def require_not_revoked(admin: Administration, team: str, key_id: str) -> None:
+    """Before a read with it: of one that cannot be activated OfferGrid need not be asked."""
+    if admin.key(team, key_id).state == "revoked":
+        raise Refused(f"{key_id} is revoked: add it again to use it")
 
 
 async def _try(settings: Settings, lent: LentKey, placed: frozenset[str]) -> Verdict:

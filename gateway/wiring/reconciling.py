@@ -8,9 +8,9 @@ import msgspec
 
 from gateway import __version__
 from gateway.broker.directory import Directory
-from gateway.clock import SystemClock
+from gateway.clock import Clock, SystemClock
 from gateway.core.absence import Terms
-from gateway.errors import LedgerStale, Refused, UpstreamOrderTaken
+from gateway.errors import LedgerStale, NoSuch, Refused, UpstreamOrderTaken
 from gateway.flow.intake import Intake
 from gateway.flow.reconcile import Pass, Reconciler
 from gateway.ledger.interface import Resolution, StoredOrder
@@ -25,11 +25,11 @@ from gateway.telemetry.logs import make_log
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.operations import SPEC_DIGEST
 from gateway.wiring.actor import actor
-from gateway.wiring.storage import open_storage
+from gateway.wiring.storage import Storage, open_storage
 from gateway.wiring.upstream import open_upstream
 
 _POLL_S = 0.1
-_QUARANTINED = "the ledger is older than what was placed and knows too little: `ordergate db rejoin` comes first"
+QUARANTINED = "the ledger is older than what was placed and knows too little: `ordergate db rejoin` comes first"
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ async def reconcile(settings: Settings, *, stay: bool) -> Reconciled:
         ledger = SqliteLedger(storage.path, storage.vault, clock, lambda *_: None)
         try:
             if await ledger.in_quarantine():
-                raise Refused(_QUARANTINED)
+                raise Refused(QUARANTINED)
             await ledger.recover(tuple)  # this process places none
             async with open_upstream(settings, clock) as upstream:
                 reconciler = Reconciler(
@@ -99,33 +99,35 @@ async def _stay(reconciler: Reconciler, ledger: SqliteLedger, within_s: float) -
 
 
 def resolve_by_hand(settings: Settings, order_id: str, placed_as: str | None, reason: str) -> StoredOrder:
-    """An operator's word on an unknown order, with its audit row.
-
-    Refused where it is not unknown, and while the ledger is in quarantine.
-    """
+    """An operator's word on an unknown order, with its audit row. Refused as in `resolve_on`."""
     clock = SystemClock()
     with open_storage(settings, clock) as storage:
-        reader = SqliteReader(storage.path, storage.vault)
-        connection = connect(storage.path)
-        try:
-            if reader.find(order_id, tenant_id=None) is None:
-                raise Refused(f"there is no order {order_id!r}")
-            word = Resolution(
-                order_id=order_id, placed_as=placed_as, reason=reason, who=actor(), at_ms=clock.wall_ms()
-            )
-            with transaction(connection):
-                if quarantine_of(connection) is not None:
-                    raise Refused(_QUARANTINED)
-                tick = LedgerTime(connection, clock).tick()
-                watch_ms = round(settings.reconcile.watch_s * 1000)
-                resolve(connection, storage.vault, word, tick=tick, watch_ms=watch_ms)
-            after = reader.find(order_id, tenant_id=None)
-        except LedgerStale as fault:
-            raise Refused(f"order {order_id} is not unknown: only such a one is resolved by hand") from fault
-        except UpstreamOrderTaken as fault:
-            raise Refused(f"another order of the team is {placed_as} at OfferGrid already") from fault
-        finally:
-            close(connection)
-            reader.close()
+        word = Resolution(order_id=order_id, placed_as=placed_as, reason=reason, who=actor(), at_ms=clock.wall_ms())
+        return resolve_on(storage, clock, word, watch_s=settings.reconcile.watch_s)
+
+
+def resolve_on(storage: Storage, clock: Clock, word: Resolution, *, watch_s: float) -> StoredOrder:
+    """On connections of its own. NoSuch where there is no such order, Refused where it is not unknown, or upstream's id
+    is another order's, and while the ledger is in quarantine.
+    """
+    order_id = word.order_id
+    reader = SqliteReader(storage.path, storage.vault)
+    connection = connect(storage.path)
+    try:
+        if reader.find(order_id, tenant_id=None) is None:
+            raise NoSuch(f"there is no order {order_id!r}")
+        with transaction(connection):
+            if quarantine_of(connection) is not None:
+                raise Refused(QUARANTINED)
+            tick = LedgerTime(connection, clock).tick()
+            resolve(connection, storage.vault, word, tick=tick, watch_ms=round(watch_s * 1000))
+        after = reader.find(order_id, tenant_id=None)
+    except LedgerStale as fault:
+        raise Refused(f"order {order_id} is not unknown: only such a one is resolved by hand") from fault
+    except UpstreamOrderTaken as fault:
+        raise Refused(f"another order of the team is {word.placed_as} at OfferGrid already") from fault
+    finally:
+        close(connection)
+        reader.close()
     assert after is not None, "it was there, and is not reaped while it was unknown"
     return after

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from gateway.web.openapi import problem_types
+from gateway.web.described import problem_types
 
 FOLDERS: Final = (Path(__file__).parent, Path(__file__).parents[1] / "web")
 NAMED: Final = re.compile(r"test_(\d{3}|4xx)_(\w+)")

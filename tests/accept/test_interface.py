@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.web.openapi import problem_types
+from gateway.web.described import problem_types
 from tests.accept.raw import exchange, request
 from tests.accept.world import World, a_world, refused
 
@@ -13,9 +13,21 @@ TENANT_ROUTES: Final = {
     "/orders": {"get", "post"}, "/reseller/orders": {"post"}, "/orders/{orderId}": {"get"}, "/healthz": {"get"},
     "/readyz": {"get"}, "/openapi.json": {"get"}, "/docs": {"get"}, "/problems/{type}": {"get"},
 }  # fmt: skip
-ADMIN_ROUTES: Final = {
+ADMIN_PAGES: Final = {
     "/metrics": {"get"}, "/healthz": {"get"}, "/readyz": {"get"}, "/openapi.json": {"get"}, "/docs": {"get"},
     "/problems/{type}": {"get"},
+}  # fmt: skip
+_KEY: Final = "/admin/teams/{team}/keys/{keyId}"
+ADMIN_ROUTES: Final = {
+    **ADMIN_PAGES,
+    "/admin/teams": {"get", "post"}, "/admin/teams/{team}": {"delete"}, "/admin/teams/{team}/keys": {"get", "post"},
+    f"{_KEY}/verify": {"post"}, f"{_KEY}/activate": {"post"}, f"{_KEY}/revoke": {"post"},
+    "/admin/tenants": {"get", "post"}, "/admin/tenants/{tenant}": {"get", "delete"},
+    "/admin/tenants/{tenant}/suspend": {"post"}, "/admin/tenants/{tenant}/resume": {"post"},
+    "/admin/tenants/{tenant}/metadata": {"put"},
+    "/admin/tokens": {"get", "post"}, "/admin/tokens/{tokenId}": {"delete"}, "/admin/apply": {"post"},
+    "/admin/orders": {"get"}, "/admin/orders/{orderId}": {"get"}, "/admin/orders/{orderId}/resolve": {"post"},
+    "/admin/orders/reconcile": {"post"}, "/admin/audit": {"get"}, "/admin/audit/verify": {"get"},
 }  # fmt: skip
 METHODS: Final = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 HTML: Final = "text/html; charset=utf-8"
@@ -34,7 +46,7 @@ def test_routes_are_those_described_are_those_promised(
     described = _asked(world, listener, "GET", "/openapi.json").json()
     assert {path: set(operations) for path, operations in described["paths"].items()} == promised
     for path, methods in promised.items():
-        there = path.replace("{orderId}", "x").replace("{type}", "not-found")
+        there = re.sub(r"\{\w+\}", "x", path.replace("{type}", "not-found"))
         for method in METHODS:
             answer = _asked(world, listener, method.upper(), there)
             assert (answer.status_code == 405) == (method not in methods), (method, path)
@@ -50,7 +62,7 @@ def test_routes_are_those_described_are_those_promised(
         "/ws",
     }:
         if path not in promised:
-            refused(_asked(world, listener, "GET", path.replace("{orderId}", "x")), 404, "not-found")
+            refused(_asked(world, listener, "GET", re.sub(r"\{\w+\}", "x", path)), 404, "not-found")
 
 
 @pytest.mark.parametrize("listener", ["tenant", "admin"])
@@ -101,7 +113,7 @@ def test_no_version_or_server_is_told_where_nobody_asked(world: World) -> None:
 OPEN: Final = {"/healthz", "/readyz", "/metrics"}
 
 
-@pytest.mark.parametrize("path", [*ADMIN_ROUTES, "/nowhere", "/admin/teams", "/orders"])
+@pytest.mark.parametrize("path", [*ADMIN_PAGES, "/nowhere", "/admin/nowhere", "/orders"])
 def test_admin_listener_asks_for_its_token(world: World, path: str) -> None:
     there = path.replace("{type}", "not-found")
     tokens = ["", "wrong", world.stack.token, world.stack.admin_token + "a", world.stack.admin_token[:-1]]
@@ -112,7 +124,7 @@ def test_admin_listener_asks_for_its_token(world: World, path: str) -> None:
         else:
             refused(answer, 401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"
-    known = path in ADMIN_ROUTES
+    known = path in ADMIN_PAGES
     assert world.admin("GET", there).status_code == (200 if known else 404)
 
 

@@ -122,4 +122,25 @@ DEFECTS: Final = (
         by="    if False:\n",
         test="tests/accept/test_interface.py::test_403_forbidden_foreign_host_or_origin",
     ),
+    Defect(
+        name="One operation of the admin listener asks for no token.",
+        file="gateway/web/admin_app.py",
+        text='        if scope["path"] in open_paths:\n',
+        by='        if scope["path"] in open_paths or scope["path"] == "/admin/tokens":\n',
+        test="tests/accept/test_admin_guards.py::test_without_the_admin_token_nothing_is_done_and_nothing_is_told",
+    ),
+    Defect(
+        name="A change on the admin listener may come as a form does.",
+        file="gateway/web/admin_operation.py",
+        text="        require_json(scope)\n",
+        by="",
+        test="tests/accept/test_admin_guards.py::test_a_change_that_is_not_json_is_refused",
+    ),
+    Defect(
+        name="The admin listener waits for the ledger on the event loop.",
+        file="gateway/wiring/desk.py",
+        text="        return await asyncio.get_running_loop().run_in_executor(self._threads, work)\n",
+        by="        return work()\n",
+        test="tests/accept/test_admin_operations.py::test_the_listener_goes_on_while_a_change_waits_for_the_ledger",
+    ),
 )
