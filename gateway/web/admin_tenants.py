@@ -111,7 +111,12 @@ def _apply(admin: Administration, asked: Asked) -> Any:
         applied = admin.apply(wanted, prune=flag(asked, "prune"), dry_run=dry_run)
     except Refused as fault:
         raise Conflict("None of it was done.", errors=tuple(map(_placed, str(fault).splitlines()))) from fault
-    return {"changes": applied.changes, "kept": applied.kept, "dryRun": dry_run}
+    return {
+        "changes": applied.changes,
+        "kept": applied.kept,
+        "unchanged": applied.unchanged,
+        "dryRun": dry_run,
+    }
 
 
 def _placed(line: str) -> tuple[str, str]:

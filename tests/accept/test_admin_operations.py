@@ -218,6 +218,9 @@ def test_documents_are_applied_as_a_whole(world: World, described: Any) -> None:
     }
     would = done(world, described, "POST", "/admin/apply?dryRun=true", document)
     assert [change["action"] for change in would["changes"]] == ["team add", "tenant add"]
+    file = world.stack.folder / "tenants.yaml"
+    file.write_text(json.dumps(document))
+    assert would == said(world, "apply", str(file), "--dry-run")
     assert "planned" not in {team["team"] for team in said(world, "team", "list")}
     did = done(world, described, "POST", "/admin/apply?dryRun=false&prune=false", document)
     assert did == {**would, "dryRun": False}
@@ -227,6 +230,9 @@ def test_documents_are_applied_as_a_whole(world: World, described: Any) -> None:
     assert [change["change"]["to"] for change in changes] == [{"state": "suspended", "implicit_window_s": 5}]
     shown = said(world, "tenant", "show", "planned-one")
     assert (shown["state"], shown["metadata"]["defaults"]) == ("suspended", {"a": 1})
+    gone = {"tenants": [tenant for tenant in _listed(world) if tenant["name"] != "planned-one"]}
+    pruned = done(world, described, "POST", "/admin/apply?dryRun=true&prune=true", gone)["changes"]
+    assert [(change["action"], change["subject"]) for change in pruned] == [("tenant remove", "planned-one")]
     document["tenants"] += [{"name": "planned-two", "team": "nowhere"}, {"name": "shop", "team": "planned"}]
     told = problem(ask(world, "POST", "/admin/apply", document), 409, "conflict")
     assert [fault["pointer"] for fault in told["errors"]] == ["/tenants/1/team", "/tenants/2/team"]
@@ -234,6 +240,10 @@ def test_documents_are_applied_as_a_whole(world: World, described: Any) -> None:
     told = refused(ask(world, "POST", "/admin/apply", document), 400, "bad-request")
     assert [fault["pointer"] for fault in told["errors"]] == ["/tenants/1/name"]
     refused(ask(world, "POST", "/admin/apply?dryRun=yes", {}), 400, "bad-request")
+
+
+def _listed(world: World) -> list[dict[str, Any]]:
+    return [{"name": tenant["tenant"], "team": tenant["team"]} for tenant in said(world, "tenant", "list")]
 
 
 def test_orders_are_listed_page_by_page_and_shown(world: World, described: Any) -> None:
