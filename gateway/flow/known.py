@@ -1,9 +1,11 @@
 """Answers about orders that are not sent: those that the ledger knows already, and those that are refused."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from gateway.core.lifecycle import Outcome
-from gateway.errors import IdempotencyKeyReused, LedgerUnavailable, OutcomeUnknown, Problem
+from gateway.errors import IdempotencyKeyReused, LedgerError, LedgerUnavailable, OutcomeUnknown, Problem
 from gateway.flow.answer import (
     RETRY_UNKNOWN_S,
     Answer,
@@ -15,6 +17,7 @@ from gateway.flow.answer import (
 from gateway.flow.intake import Intake
 from gateway.flow.ports import OrderRequest
 from gateway.ledger.interface import Known
+from gateway.telemetry.logs import Log
 
 RETRY_SOON_S: Final = 1
 RETRY_QUARANTINED_S: Final = 30
@@ -50,14 +53,23 @@ def refused(
     )
 
 
-def require_knowledge(intake: Intake) -> None:
-    """LedgerUnavailable while the ledger is in quarantine: of an order that was placed since it says `not_placed`."""
+@contextmanager
+def knowledge(intake: Intake, log: Log) -> Iterator[None]:
+    """For looking at orders. LedgerUnavailable where the ledger cannot be read, and while it is in quarantine: of an
+    order that was placed since it says `not_placed`.
+    """
     if intake.quarantined:
         detail = (
             "The ledger is older than what was placed, so what it says of orders may not be true; an operator has to"
             " run `ordergate db rejoin`."
         )
         raise LedgerUnavailable(detail, headers=(("retry-after", str(RETRY_QUARANTINED_S)),))
+    try:
+        yield
+    except LedgerError as fault:
+        log.error("ledger", where="read", reason=type(fault).__name__, error=str(fault))
+        detail = "What the ledger knows cannot be read now. Orders stand as they were."
+        raise LedgerUnavailable(detail, headers=(("retry-after", str(RETRY_SOON_S)),)) from fault
 
 
 def rejoin_needed(request: OrderRequest) -> Answer:

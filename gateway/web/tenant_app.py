@@ -8,7 +8,7 @@ from litestar import Litestar, Request, Response, asgi, get
 
 from gateway.errors import NotFound
 from gateway.flow.intake import Intake
-from gateway.flow.known import require_knowledge
+from gateway.flow.known import knowledge
 from gateway.ledger.interface import Ledger
 from gateway.telemetry.logs import Log
 from gateway.web.auth import Authenticator
@@ -51,10 +51,10 @@ def tenant_app(
 
     async def list_orders(scope: Any, send: Send) -> None:
         tenant = authenticator.active_tenant(scope)
-        require_knowledge(intake)
         request: Request[Any, Any, Any] = Request(scope)
-        wanted = filter_of(list(request.query_params.multi_items()), tenant.tenant_id)
-        found = await ledger.page(wanted)
+        with knowledge(intake, log):
+            wanted = filter_of(list(request.query_params.multi_items()), tenant.tenant_id)
+            found = await ledger.page(wanted)
         # Beside the event loop: a hundred large bodies take their time, which no order should wait for.
         page = await asyncio.to_thread(lambda: msgspec.json.encode(page_view(found, wanted)))
         await send_whole(200, page, "application/json", [], send)
@@ -63,9 +63,9 @@ def tenant_app(
     async def show_order(request: Request[Any, Any, Any]) -> Response[bytes]:
         order_id: str = request.path_params["orderId"]
         tenant = authenticator.active_tenant(request.scope)
-        require_knowledge(intake)
         known = len(order_id) == MAX_ID_CHARS
-        order = await ledger.find(order_id, tenant_id=tenant.tenant_id) if known else None
+        with knowledge(intake, log):
+            order = await ledger.find(order_id, tenant_id=tenant.tenant_id) if known else None
         if order is None:
             raise NotFound("There is no such order of yours.")
         return json_response(await asyncio.to_thread(order_view, order))

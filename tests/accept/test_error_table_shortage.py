@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.accept.raw import RawConnection, request
-from tests.accept.world import World, a_world, about_order, problem, wait_until
+from tests.accept.world import World, a_world, about_order, problem, refused, wait_until
 from tests.support.stack import an_order, running_stack
 
 
@@ -76,15 +76,10 @@ def test_503_overloaded_at_once_where_nobody_may_wait() -> None:
 
 @contextmanager
 def _locked(world: World) -> Iterator[None]:
-    path = world.stack.settings.storage.sqlite_path
-    connection = apsw.Connection(str(path))
-    try:
-        connection.set_busy_timeout(10_000)
+    with _written(world) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         yield
         connection.execute("ROLLBACK")
-    finally:
-        connection.close()
 
 
 def test_503_ledger_unavailable(world: World) -> None:
@@ -98,6 +93,45 @@ def test_503_ledger_unavailable(world: World) -> None:
     assert answer.status_code == 201
     assert "idempotent-replayed" not in answer.headers
     assert len(world.placed) == 2
+
+
+def test_503_ledger_unavailable_to_who_looks() -> None:
+    """The ledger's file cannot be read for a while, and one order's record not at all: neither is a defect."""
+    with a_world() as world, _written(world) as ledger:
+        damaged, whole = (world.order().headers["ordergate-order-id"] for _ in range(2))
+        looks = ("/orders", f"/orders/{whole}", f"/orders/{damaged}")
+
+        def told() -> list[int]:
+            answers = [world.ask("GET", path) for path in looks]
+            for answer in answers:
+                if answer.status_code != 200:
+                    refused(answer, 503, "ledger-unavailable")
+                    assert int(answer.headers["retry-after"]) >= 1
+            return [answer.status_code for answer in answers]
+
+        ledger.execute("ALTER TABLE orders RENAME TO elsewhere")
+        assert told() == [503, 503, 503]
+        ledger.execute("ALTER TABLE elsewhere RENAME TO orders")
+        assert told() == [200, 200, 200]
+        (sealed,) = ledger.execute("SELECT sealed_response FROM orders WHERE order_id = ?", (damaged,)).fetchall()
+        ledger.execute("UPDATE orders SET sealed_response = x'00' WHERE order_id = ?", (damaged,))
+        assert told() == [503, 200, 503]
+        ledger.execute("UPDATE orders SET sealed_response = ? WHERE order_id = ?", (*sealed, damaged))
+        assert told() == [200, 200, 200]
+        said = [line for line in world.stack.process.log if line.get("where") == "read"]
+        assert {(line["event"], line["level"]) for line in said} == {("ledger", "error")}
+        assert {line["reason"] for line in said} == {"LedgerError", "SealBroken"}
+
+
+@contextmanager
+def _written(world: World) -> Iterator[apsw.Connection]:
+    """Another writer of the ledger's file."""
+    connection = apsw.Connection(str(world.stack.settings.storage.sqlite_path))
+    try:
+        connection.set_busy_timeout(10_000)
+        yield connection
+    finally:
+        connection.close()
 
 
 def test_502_outcome_unknown_where_the_answer_cannot_be_written_down(world: World) -> None:

@@ -143,4 +143,11 @@ DEFECTS: Final = (
         by="        return work()\n",
         test="tests/accept/test_admin_operations.py::test_the_listener_goes_on_while_a_change_waits_for_the_ledger",
     ),
+    Defect(
+        name="A ledger that cannot be read is a defect to who looks at orders.",
+        file="gateway/flow/known.py",
+        text="    except LedgerError as fault:\n",
+        by="    except KeyError as fault:\n",
+        test="tests/accept/test_error_table_shortage.py::test_503_ledger_unavailable_to_who_looks",
+    ),
 )
