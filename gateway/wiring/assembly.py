@@ -26,6 +26,7 @@ from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.operations import OfferGrid
 from gateway.web.admin_app import admin_app
+from gateway.web.admin_guard import Guard
 from gateway.web.admin_operation import BodyLimits, Desk
 from gateway.web.auth import Authenticator
 from gateway.web.edge import AsgiApp
@@ -139,11 +140,17 @@ def tenant_listener(parts: Parts, upstream: OfferGrid) -> AsgiApp:
 
 
 def admin_listener(parts: Parts, desk: Desk) -> AsgiApp:
-    api = parts.settings.tenant_api
+    admin, api = parts.settings.admin_api, parts.settings.tenant_api
     return admin_app(
-        host=parts.settings.admin_api.host,
-        token=admin_token(parts.settings, parts.clock),
-        metrics_token=parts.settings.admin_api.metrics_token,
+        guard=Guard(
+            host=admin.host,
+            token=admin_token(parts.settings, parts.clock),
+            metrics_token=admin.metrics_token,
+            clock=parts.clock,
+            metrics=parts.metrics,
+            log=parts.log,
+        ),
+        metrics_token=admin.metrics_token,
         metrics=parts.metrics,
         reasons=parts.readiness.reasons,
         desk=desk,

@@ -5,6 +5,7 @@ a row in the table fails here.
 import itertools
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import httpx
@@ -113,6 +114,24 @@ def test_without_the_admin_token_nothing_is_done_and_nothing_is_told(
     whole = {json.dumps({**answer.json(), "requestId": ""}) for answer in answers}
     assert len(whole) == 1, "missing, wrong and foreign tokens are told alike"
     assert state(world) == before
+
+
+def test_many_wrong_tokens_are_counted_told_now_and_then_and_lock_nobody_out(world: World) -> None:
+    def counted() -> float:
+        told = ask(world, "GET", "/metrics").text
+        return float(told.partition('auth_failures_total{reason="wrong_secret"} ')[2].partition("\n")[0])
+
+    before = counted()
+    for number in range(1000):
+        answer = world.operator.get("/admin/teams", headers={"authorization": f"Bearer guess-{number}"})
+        assert answer.status_code == 401
+    assert counted() == before + 1000
+    assert ask(world, "GET", "/admin/teams").status_code == 200
+    said = [line for line in world.stack.process.log if line["event"] == "refused"]
+    assert {(line["level"], line["listener"]) for line in said} == {("warning", "admin")}
+    moments = [datetime.fromisoformat(line["at"]) for line in said]
+    assert all((later - earlier).total_seconds() > 59 for earlier, later in itertools.pairwise(moments))
+    assert "guess" not in json.dumps(said)
 
 
 @pytest.mark.parametrize("route", GUARDED, ids=" ".join)
