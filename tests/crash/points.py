@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.broker.administration import NewTenant
+from gateway.broker.administration import Administration, NewTenant
 from gateway.broker.vault import Secret
 from gateway.sandbox import SandboxThread
 from gateway.settings import load_settings
@@ -45,6 +45,7 @@ RESTING: Final[Mapping[str, Any]] = {**HEALING, "upstream__keepalive_idle_s": 0.
 LOOKS: Final = 20
 CUSTOMER: Final = "A Customer"
 KEY_CANARY: Final = "key-of-"
+SECOND_KEY: Final = "sandbox-key-second-of-the-account"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +152,11 @@ class Life:
 
     def _environ(self, **settings: Any) -> dict[str, str]:
         return environ_of(self.folder, self.sandbox.base_url, **settings)
+
+    @contextmanager
+    def administration(self) -> Iterator[Administration]:
+        with open_administration(load_settings(None, self._environ())) as found:
+            yield found
 
     def command(self, *args: str, crash_at: int | str | None = None, how: str = BEFORE, **settings: Any) -> int:
         """A command beside whatever runs, its steps counted; its exit status."""
@@ -313,7 +319,8 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 @contextmanager
 def a_stage(nursery: Nursery, home: Home, folder: Path) -> Iterator["Stage"]:
     folder.mkdir()
-    with SandboxThread(per_minute=0, per_hour=0) as sandbox:
+    keys = dict.fromkeys((UPSTREAM_KEY, SECOND_KEY), "account")
+    with SandboxThread(keys=keys, per_minute=0, per_hour=0) as sandbox:
         yield Stage(nursery, home, folder, sandbox)
 
 

@@ -20,13 +20,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
+from gateway.broker.vault import Secret
 from tests.crash.nursery_client import WITHIN_S, Nursery
-from tests.crash.points import HEALING, Home, Life, Stage, Step, Story, a_stage, make_home, many, with_rest
+from tests.crash.points import (
+    HEALING,
+    SECOND_KEY,
+    Home,
+    Life,
+    Stage,
+    Step,
+    Story,
+    a_stage,
+    make_home,
+    many,
+    with_rest,
+)
 from tests.crash.steps import AFTER, BEFORE, MIDDLE
 from tests.rules.source import ROOT
-from tests.support.records import audited, rows_of, strays_of
+from tests.support.audit_log import audit_log_broken
+from tests.support.records import audited, count_of, rows_of, strays_of, vault_of
 from tests.support.stack import outer_environ
 
 AT_ONCE: Final = 4
@@ -369,34 +384,113 @@ def test_several_orders_at_once_stopped_at_random_steps(nursery: Nursery, home: 
     assert not wrong, f"seed {SEED}: " + "\n".join(wrong)
 
 
-COMMANDS: Final[dict[str, tuple[str, ...]]] = {
-    "team add": ("team", "add", "another"),
-    "token issue": ("token", "issue", "shop"),
-    "tenant suspend": ("tenant", "suspend", "shop"),
-    "db backup": ("db", "backup", "copy.db"),
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """`before` makes what it is given for, and returns its arguments. `done` counts in the ledger what it does, and
+    `told` the rows of the audit log that tell of it.
+    """
+
+    before: Callable[[Life], Sequence[str]]
+    done: str
+    told: str
+
+
+def a_second_key(*verb: str) -> Callable[[Life], Sequence[str]]:
+    def before(life: Life) -> Sequence[str]:
+        with life.administration() as admin:
+            return ("key", *verb, "team", admin.add_key("team", Secret(SECOND_KEY)).key_id)
+
+    return before
+
+
+def a_file_of_tenants(life: Life) -> Sequence[str]:
+    tenants = "\n".join(f"  - {{name: tenant-{number}, team: another}}" for number in range(3))
+    (life.folder / "tenants.yaml").write_text(f"teams:\n  - name: another\ntenants:\n{tenants}\n")
+    return ("apply", "tenants.yaml")
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "team add": Command(
+        before=lambda _: ("team", "add", "another"), done="SELECT count(*) FROM teams", told="team add"
+    ),
+    "token issue": Command(
+        before=lambda _: ("token", "issue", "shop"), done="SELECT count(*) FROM tokens", told="token issue"
+    ),
+    "tenant suspend": Command(
+        before=lambda _: ("tenant", "suspend", "shop"),
+        done="SELECT count(*) FROM tenants WHERE state = 'suspended'",
+        told="tenant suspend",
+    ),
+    "tenant remove": Command(
+        before=lambda _: ("tenant", "remove", "shop"),
+        done="SELECT count(*) FROM removed_tenants",
+        told="tenant remove",
+    ),
+    "key verify": Command(
+        before=a_second_key("verify"),
+        done="SELECT count(*) FROM upstream_keys WHERE verified_ms IS NOT NULL",
+        told="key verify",
+    ),
+    "key activate": Command(
+        before=a_second_key("activate"),
+        done="SELECT count(*) FROM upstream_keys WHERE state = 'retiring'",
+        told="key activate",
+    ),
+    "key revoke": Command(
+        before=a_second_key("revoke"),
+        done="SELECT count(*) FROM upstream_keys WHERE state = 'revoked'",
+        told="key revoke",
+    ),
+    "apply": Command(
+        before=a_file_of_tenants,
+        done="SELECT (SELECT count(*) FROM teams) + (SELECT count(*) FROM tenants)",
+        told="% add",
+    ),
+    "db backup": Command(before=lambda _: ("db", "backup", "copy.db"), done="SELECT 0", told="-"),
 }
+OFTEN: Final = {"token issue", "key verify"}
+"""What may be given again, and then is done again."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_stopped_at_every_step(name: str, nursery: Nursery, home: Home, tmp_path: Path) -> None:
-    """It has happened or it has not; the ledger is whole, and the command can be given again."""
-    args = COMMANDS[name]
+    """It has happened, with its rows in the audit log, or it has not; the ledger is whole, and the command can be given
+    again.
+    """
+    command = COMMANDS[name]
+
+    def counts(life: Life) -> tuple[int, int]:
+        told = "SELECT count(*) FROM audit WHERE action LIKE ?"
+        return count_of(life.ledger, command.done), count_of(life.ledger, told, command.told)
+
+    def since(life: Life, before: tuple[int, int]) -> tuple[int, int]:
+        done, told = counts(life)
+        return done - before[0], told - before[1]
 
     def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
         with stage.life() as life:
             placed_before(life)
+            args = command.before(life)
+            before = counts(life)
             life.command(*args, crash_at=step.number, how=how)
-            stopped = life.steps()
-            wrong = [f"the ledger is not whole: {life.said()}"] if life.command("db", "check") else []
+            stopped, done = life.steps(), since(life, before)
+            wrong = [] if done in ((0, 0), whole) else [f"it was done, and told, {done} times"]
+            if life.command("db", "check"):
+                wrong.append(f"the ledger is not whole: {life.said()}")
             if life.command(*args) not in (0, REFUSED):
                 wrong.append(f"it cannot be given again: {life.said()}")
+            if name not in OFTEN and (done := since(life, before)) != whole:
+                wrong.append(f"given again, it was done, and told, {done} times")
+            wrong += audit_log_broken(life.ledger, vault_of(life.folder))
             return (stopped[-1].name if len(stopped) == step.number else None), wrong
 
     with stages(nursery, home, tmp_path) as on:
         with on[0].life() as life:
             placed_before(life)
+            args = command.before(life)
+            first = counts(life)
             assert life.command(*args, crash_at=0) == 0, life.said()
-            steps = life.steps()
+            steps, whole = life.steps(), since(life, first)
+            assert whole[0] == whole[1] and (whole[0] or name == "db backup"), whole
         wrong = play(stop, points_of(steps, every_write=SOAK), on)
     print(f"{name}: {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
     assert not wrong, "\n".join(wrong)
@@ -492,6 +586,10 @@ def test_coming_back_from_a_backup_stopped_on_the_way(
                 if life.command(*again, **settings):
                     wrong.append(f"it cannot be given again: {life.said()}")
             wrong += nothing_is_denied(life, settled=True)
+            wrong += audit_log_broken(life.ledger, vault_of(life.folder))
+            told = count_of(life.ledger, "SELECT count(*) FROM audit WHERE action = 'db rejoin'")
+            if told != 1:
+                wrong.append(f"the audit log tells of {told} rejoins")
             if life.command("db", "check"):
                 wrong.append(f"the ledger is not whole: {life.said()}")
             return (stopped[-1].name if len(stopped) == step.number else None), wrong

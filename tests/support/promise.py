@@ -153,6 +153,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
 
     `late`: gateway order ids that OfferGrid placed later than it may (the one assumption that a test may break): they
     may be denied, be there twice, and arrive without an attempt. `resolved`: those that an operator settled by hand.
+    `audit`: what is wrong with the audit log, each in a sentence.
     """
 
     told: Sequence[Told]
@@ -162,6 +163,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     changes: Sequence[Change] | None = None
     late: frozenset[str] = frozenset()
     resolved: frozenset[str] = frozenset()
+    audit: Sequence[str] = ()
 
 
 def broken(records: Records) -> list[str]:
@@ -178,6 +180,7 @@ def broken(records: Records) -> list[str]:
         *answers_agree(records),
         *answers_agree_with_the_ledger(records),
         *tenants_see_their_own(records),
+        *records.audit,
     ]
 
 

@@ -19,6 +19,7 @@ from gateway.clock import SystemClock
 from gateway.ledger.interface import Seals
 from gateway.sandbox.control import show_connection, show_order
 from gateway.sandbox.thread import SandboxThread
+from tests.support.audit_log import audit_log_broken
 from tests.support.promise import AttemptRow, Change, Post, Records, Row, Taken, Told
 
 T = TypeVar("T")
@@ -91,8 +92,12 @@ def strays_of(ledger: Path) -> list[tuple[str, str]]:
 
 def audited(ledger: Path, subject: str) -> int:
     """How many rows of the audit log are about it."""
-    statement = "SELECT count(*) FROM audit WHERE subject = ?"
-    return _at(ledger, lambda connection: int(str(connection.execute(statement, (subject,)).get)))
+    return count_of(ledger, "SELECT count(*) FROM audit WHERE subject = ?", subject)
+
+
+def count_of(ledger: Path, statement: str, *values: str) -> int:
+    """The one number that the statement finds."""
+    return _at(ledger, lambda connection: int(str(connection.execute(statement, values).get)))
 
 
 def _row(columns: Mapping[str, Any], attempts: Mapping[str, Sequence[AttemptRow]], seals: Seals | None) -> Row:
@@ -208,6 +213,7 @@ def records_of(
         changes=changes_of(ledger),
         late=late,
         resolved=resolved,
+        audit=() if seals is None else audit_log_broken(ledger, seals),
     )
 
 
