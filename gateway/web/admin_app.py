@@ -46,7 +46,7 @@ def admin_router(
         body, content_type = await asyncio.to_thread(metrics.render, request.headers.get("accept", ""))
         return Response(body, headers={**HEADERS, "content-type": content_type})
 
-    operations = [route_of(row, desk, limits) for row in OPERATIONS]
+    operations = [route_of(row, desk, limits, log) for row in OPERATIONS]
     return Litestar(
         [show_metrics, *operations, *health_routes(reasons), *description_routes(described)],
         openapi_config=None,

@@ -33,6 +33,7 @@ from gateway.errors import (
 )
 from gateway.flow.reconcile import Pass
 from gateway.ledger.interface import OrderFilter, StoredOrder
+from gateway.telemetry.logs import Log
 from gateway.web.admin_bodies import Body, read
 from gateway.web.context import Scope
 from gateway.web.described import Json
@@ -123,7 +124,7 @@ def in_office(work: Callable[[Administration, Asked], Any]) -> Run:
     return run
 
 
-def route_of(operation: Operation, desk: Desk, limits: BodyLimits) -> HTTPRouteHandler:
+def route_of(operation: Operation, desk: Desk, limits: BodyLimits, log: Log) -> HTTPRouteHandler:
     async def handle(request: Request[Any, Any, Any]) -> Response[bytes]:
         try:
             asked = await _asked(operation, request, limits)
@@ -131,7 +132,10 @@ def route_of(operation: Operation, desk: Desk, limits: BodyLimits) -> HTTPRouteH
         except TenantGone as gone:
             raise BadRequest("The request ended before its body did.") from gone  # nobody is there to be told
         except (OperatorError, LedgerError) as fault:
-            raise problem_of(fault) from fault
+            problem = problem_of(fault)
+            if isinstance(problem, LedgerUnavailable):
+                log.error("ledger", where=operation.name, reason=type(fault).__name__, error=str(fault))
+            raise problem from fault
         return Response(answer, status_code=operation.status, media_type="application/json", headers=_HEADERS)
 
     template = re.sub(r"\{(\w+)\}", r"{\1:str}", operation.path)

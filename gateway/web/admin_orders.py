@@ -11,7 +11,7 @@ from gateway.errors import BadRequest, NotFound
 from gateway.web.admin_bodies import MAX_TEXT, ByHand, Nothing
 from gateway.web.admin_operation import Asked, Desk, Operation, in_office
 from gateway.web.described import order_page, page_parameters, ref
-from gateway.web.views import DEFAULT_LIMIT, MAX_LIMIT, audit_view, filter_of, order_view, page_view
+from gateway.web.views import DEFAULT_LIMIT, MAX_LIMIT, audit_view, filter_of, order_view, page_view, verified_view
 
 MAX_ID_CHARS: Final = 36
 _CURSOR: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -66,8 +66,7 @@ def _audit(admin: Administration, asked: Asked) -> Any:
 
 
 def _verify(admin: Administration, _: Asked) -> Any:
-    found = admin.verify_audit()
-    return {"ok": found.broken is None, "rows": found.rows, "broken": found.broken}
+    return verified_view(admin.verify_audit())
 
 
 _CURSOR_QUERY: Final[Mapping[str, Any]] = {

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from gateway.clock import rfc3339
-from gateway.core.audit import AuditRow, written_at
+from gateway.core.audit import AuditRow, Verified, written_at
 from gateway.core.lifecycle import OUTCOMES, Outcome
 from gateway.core.outcome import UNREADABLE, parsed
 from gateway.errors import BadRequest
@@ -65,6 +65,11 @@ def audit_view(row: AuditRow) -> dict[str, Any]:
         "subject": subject,
         "change": msgspec.Raw(row.change) if readable else row.change.decode("utf-8", "replace"),
     }
+
+
+def verified_view(found: Verified) -> dict[str, Any]:
+    """Whether the audit log is as it was written; where it is not, the first row that is not, and what was done."""
+    return {"ok": found.broken is None, "rows": found.rows, "broken": found.broken, "begins": found.begins}
 
 
 def filter_of(query: Sequence[tuple[str, str]], tenant_id: int | None) -> OrderFilter:

@@ -4,7 +4,8 @@ that is described, and what it changes acts on the tenants' listener.
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ from click.testing import CliRunner
 
 from gateway.cli.main import ordergate
 from gateway.wiring.desk import WHO
-from tests.accept.operators import KEY, TABLE, Ground, ask, grounds, said
+from tests.accept.operators import KEY, TABLE, Ground, ask, grounds, said, state
+from tests.accept.raw import RawConnection, request
 from tests.accept.world import World, a_world, problem, refused, wait_until
 from tests.support.schemas import faults
 
@@ -297,16 +299,8 @@ def test_reconciling_says_what_the_command_says(world: World, described: Any) ->
 
 def test_two_looks_at_once_come_one_after_the_other(world: World) -> None:
     world.token_of("twin", team="twins", key=KEY + "-twins")
-    answers: list[httpx.Response] = []
-    looks = [
-        threading.Thread(target=lambda: answers.append(ask(world, "POST", "/admin/orders/reconcile")))
-        for _ in range(3)
-    ]
-    for look in looks:
-        look.start()
-    for look in looks:
-        look.join()
-    assert [answer.status_code for answer in answers] == [200] * 3
+    answers = _at_once(lambda: ask(world, "POST", "/admin/orders/reconcile"))
+    assert [answer.status_code for answer in answers] == [200] * 8
 
 
 def test_every_change_has_its_row_and_the_chain_holds(world: World, described: Any) -> None:
@@ -326,7 +320,8 @@ def test_every_change_has_its_row_and_the_chain_holds(world: World, described: A
     last = done(world, described, "GET", "/admin/audit?limit=5&cursor=2")
     assert ([row["number"] for row in last["audit"]], last["nextCursor"]) == ([1], None)
     found = done(world, described, "GET", "/admin/audit/verify")
-    assert found == said(world, "audit", "verify") == {"ok": True, "rows": before + 2, "broken": None}
+    assert found == said(world, "audit", "verify")
+    assert (found["ok"], found["rows"], found["broken"]) == (True, before + 2, None)
     for query in ("limit=0", "limit=x", "cursor=x", "cursor=-1"):
         refused(ask(world, "GET", f"/admin/audit?{query}"), 400, "bad-request")
 
@@ -338,7 +333,7 @@ def test_the_listener_goes_on_while_a_change_waits_for_the_ledger(world: World) 
     shown = {"authorization": f"Bearer {world.stack.admin_token}"}
     changing = 'ordergate_http_requests_in_flight{listener="admin"} 2.0'
     for _ in range(20):
-        with closing(apsw.Connection(str(world.stack.folder / "var/ordergate.db"))) as other:
+        with _database(world) as other:
             other.execute("BEGIN IMMEDIATE")
             change = threading.Thread(target=lambda: answers.append(_apart(world, name)))
             change.start()
@@ -358,11 +353,66 @@ def test_the_listener_goes_on_while_a_change_waits_for_the_ledger(world: World) 
         assert answers[-1].headers["retry-after"] == "1"
 
 
+def _database(world: World) -> closing[apsw.Connection]:
+    return closing(apsw.Connection(str(world.stack.folder / "var/ordergate.db")))
+
+
+def _at_once(ask_once: Callable[[], httpx.Response]) -> list[httpx.Response]:
+    with ThreadPoolExecutor(8) as threads:
+        return [asked.result() for asked in [threads.submit(ask_once) for _ in range(8)]]
+
+
 def _apart(world: World, body: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {world.stack.admin_token}"}
     return httpx.post(
         world.stack.admin_url + "/admin/teams", json=body, headers=headers, timeout=30, trust_env=False
     )
+
+
+def test_a_change_whose_audit_row_cannot_be_written_is_not_made(world: World) -> None:
+    before = state(world)
+    with _database(world) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        try:
+            for path, body in (
+                ("/admin/teams", {"team": "unwritten"}),
+                ("/admin/tenants", {"tenant": "unwritten", "team": "team"}),
+                ("/admin/tokens", {"tenant": "shop"}),
+                ("/admin/tenants/shop/suspend", {}),
+                ("/admin/apply", {"teams": [{"name": "unwritten"}]}),
+            ):
+                answer = ask(world, "POST", path, body)
+                refused(answer, 503, "ledger-unavailable")
+                assert answer.headers["retry-after"] == "1"
+                assert "ogt_" not in answer.text
+        finally:
+            other.execute("DROP TRIGGER full")
+    assert state(world) == before
+    logged = [line["where"] for line in world.stack.process.log if line["event"] == "ledger"]
+    assert {"addTeam", "addTenant", "issueToken", "suspendTenant", "apply"} <= set(logged)
+    assert ask(world, "POST", "/admin/teams", {"team": "written"}).status_code == 201
+
+
+def test_changes_at_once_are_made_one_after_the_other(world: World) -> None:
+    """Eight ask for the same: one is told that it was done, and the audit log has one row for each change."""
+    before = ask(world, "GET", "/admin/audit?limit=1").json()["audit"][0]["number"]
+    document = {"teams": [{"name": "raced"}], "tenants": [{"name": "raced", "team": "raced"}]}
+    applied = _at_once(lambda: ask(world, "POST", "/admin/apply", document))
+    assert sorted(len(answer.json()["changes"]) for answer in applied) == [0] * 7 + [2]
+    added = _at_once(lambda: ask(world, "POST", "/admin/teams", {"team": "raced-too"}))
+    assert sorted(answer.status_code for answer in added) == [201] + [409] * 7
+    assert ask(world, "GET", "/admin/audit?limit=1").json()["audit"][0]["number"] == before + 3
+    assert ask(world, "GET", "/admin/audit/verify").json()["broken"] is None
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    with a_world(tenant_api__body_timeout_s=0.4) as world, RawConnection(world.stack.admin_url) as connection:
+        lines = ("Content-Length: 20",)
+        connection.send(
+            request(*lines, first="POST /admin/teams HTTP/1.1", host="Host: localhost", token=world.stack.admin_token,
+                    body=b'{"team":', length=False)
+        )  # fmt: skip
+        refused(connection.answer(), 408, "request-timeout")
 
 
 def test_answers_of_every_row_are_as_they_are_described(world: World, described: Any) -> None:
