@@ -30,7 +30,7 @@ def apply(file: BinaryIO, dry_run: bool, prune: bool) -> None:
     """Make teams and tenants as FILE says: all of it or nothing. "-" reads standard input."""
     from gateway.core.tenants_file import LIMITS, read_tenants_file  # reading YAML loads slowly
 
-    found = read_tenants_file(file.read(LIMITS.bytes + 1), file.name)
+    found = read_tenants_file(file.read(LIMITS.bytes + 1), getattr(file, "name", "<stdin>"))
     with administration() as admin:
         _require_good(admin, found)
         shown = _apply_json(admin, found, dry_run, prune) if wants_json() else _apply(admin, found, dry_run, prune)
@@ -113,7 +113,7 @@ def _summary(shown: "Applied", dry_run: bool) -> str:
         return f"nothing to do: {unchanged}"
     counts: dict[str, int] = {}
     for change in shown.changes:
-        word = _WORDS[change.action.partition(" ")[2]]
+        word = _WORDS[change.action.partition(" ")[2]].removesuffix("e")
         counts[word] = counts.get(word, 0) + 1
-    done = ", ".join(f"{count} to {word}" for word, count in counts.items())
-    return f"{done}, {unchanged}; nothing was done" if dry_run else f"done: {done}, {unchanged}"
+    done = ", ".join(f"{count} {word}ed" for word, count in counts.items())
+    return f"{'nothing was done; it would be' if dry_run else 'done'}: {done}, {unchanged}"
