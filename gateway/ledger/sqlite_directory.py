@@ -5,7 +5,7 @@ Every change raises `directory_version` in its own transaction; running instance
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import apsw
@@ -14,7 +14,7 @@ import msgspec
 from gateway.core.audit import AuditRow, Marks, Verified
 from gateway.core.directory import DirectoryRows, Team, Tenant, TokenRecord, UpstreamKey
 from gateway.ledger.sqlite_audit import audit, begin_chain, page, verify_chain
-from gateway.ledger.sqlite_engine import close, transaction
+from gateway.ledger.sqlite_engine import close, patient, transaction
 
 _TEAMS: Final = "SELECT team_id, name, created_ms FROM teams ORDER BY name"
 _KEYS: Final = """
@@ -107,6 +107,10 @@ class SqliteDirectory:
     def close(self) -> None:
         close(self._connection)
 
+    def patient(self) -> AbstractContextManager[None]:
+        """Changes wait for other processes' writes as long as opening does."""
+        return patient(self._connection)
+
     @contextmanager
     def change(self) -> Iterator[None]:
         """One change: durable when the block is left, and seen by every instance within a second."""
@@ -137,6 +141,8 @@ class SqliteDirectory:
 
     def keep_fact(self, name: str, value: str | bytes) -> None:
         """Writes a fact unless it stands already: of several processes that start at once, one wins."""
+        if self.fact(name) is not None:
+            return
         with transaction(self._connection):
             self._connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (name, value))
 

@@ -96,9 +96,9 @@ def mark_of(storage: Storage) -> tuple[bool, str]:
 
 @contextmanager
 def open_administration(settings: Settings) -> Iterator[Administration]:
-    """Administration on a connection of its own, beside whatever runs."""
+    """Administration on a connection of its own, beside whatever runs; its changes wait their turn."""
     clock = SystemClock()
-    with open_storage(settings, clock) as storage:
+    with open_storage(settings, clock) as storage, storage.directory.patient():
         yield Administration(storage.directory, storage.vault, clock, who=actor())
 
 

@@ -37,6 +37,10 @@ class Run:
         whole = self._log.read_bytes().rpartition(b"\n")[0]
         return [_line(line) for line in whole.splitlines()]
 
+    def said(self) -> str:
+        """All that it said, to standard output and error."""
+        return self._log.read_text()
+
     def ready_now(self) -> bool:
         return any(line["event"] == "ready" for line in self.log())
 
