@@ -94,7 +94,7 @@ class Applying(Teams, Tenants):
         team_ids = {team.name: team.team_id for team in prepared.rows.teams}
         scopes = self._store.scopes()
         faults: list[str] = []
-        for step, change in zip(prepared.steps, prepared.shown.changes, strict=True):
+        for step in prepared.steps:
             match step:
                 case AddTeam():
                     team_ids[step.name] = self._store.insert_team(step.name, self._clock.wall_ms())
@@ -106,9 +106,9 @@ class Applying(Teams, Tenants):
                     faults += self._remove(step)
                 case _:
                     assert_never(step)
-            self._write(change)
         if faults:
             raise Refused("\n".join(faults))
+        self._note_all(prepared.shown.changes)
 
     def _remove(self, step: RemoveTenant | RemoveTeam) -> Iterator[str]:
         """Removes it, unless there is something to say against it."""

@@ -1,6 +1,6 @@
 """What every part of administration stands on: the storage, the clock, and the audit row that goes with each change."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -36,8 +36,8 @@ class Store(Protocol):
     def unsettled(self, *, team_id: int | None = None, tenant_id: int | None = None) -> int: ...
     def insert_token(self, token: TokenRecord) -> None: ...
     def revoke_token(self, token_id: str, revoked_ms: int) -> None: ...
-    def audit(
-        self, marks: Marks, *, at_ms: int, who: str, action: str, subject: str, change: Mapping[str, Any]
+    def audit_all(
+        self, marks: Marks, *, at_ms: int, who: str, changes: Iterable[tuple[str, str, Mapping[str, Any]]]
     ) -> None: ...
     def audited(self, *, before: int | None, limit: int) -> Sequence[AuditRow]: ...
     def verify_chain(self, marks: Marks) -> Verified: ...
@@ -77,19 +77,14 @@ class Office:
         **more: Any,
     ) -> Noted:
         """Writes the audit row of a change, in its transaction; see `noted`."""
-        return self._write(noted(Told(action=action, subject=subject, before=before, after=after), **more))
+        found = noted(Told(action=action, subject=subject, before=before, after=after), **more)
+        self._note_all([found])
+        return found
 
-    def _write(self, change: Noted) -> Noted:
-        """Writes the audit row of a change, in its transaction."""
-        self._store.audit(
-            self._vault,
-            at_ms=self._clock.wall_ms(),
-            who=self._who,
-            action=change.action,
-            subject=change.subject,
-            change=change.change,
-        )
-        return change
+    def _note_all(self, changes: Iterable[Noted]) -> None:
+        """Writes the audit rows of these changes, in their transaction."""
+        rows = ((change.action, change.subject, change.change) for change in changes)
+        self._store.audit_all(self._vault, at_ms=self._clock.wall_ms(), who=self._who, changes=rows)
 
 
 def noted(told: Told, **more: Any) -> Noted:

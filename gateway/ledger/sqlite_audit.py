@@ -4,7 +4,7 @@ A row is written in the transaction of the change that it tells, so that neither
 the log a chain: `core.audit`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import apsw
@@ -44,8 +44,20 @@ def audit(
     change: Mapping[str, Any],
 ) -> None:
     """One row, in the transaction of the change that it tells. `change` holds no secret."""
+    audit_all(connection, marks, at_ms=at_ms, who=who, changes=[(action, subject, change)])
+
+
+def audit_all(
+    connection: apsw.Connection,
+    marks: Marks,
+    *,
+    at_ms: int,
+    who: str,
+    changes: Iterable[tuple[str, str, Mapping[str, Any]]],
+) -> None:
+    """A row for each action, its subject and what it changed: as if each were written by itself, in less time."""
     _link_older(connection, marks, at_ms)
-    _append(connection, marks, _row(at_ms, who, action, subject, change))
+    _append(connection, marks, (_row(at_ms, who, *told) for told in changes))
 
 
 def begin_chain(connection: apsw.Connection, marks: Marks, at_ms: int, *, new: bool) -> None:
@@ -76,16 +88,18 @@ def _row(at_ms: int, who: str, action: str, subject: str, change: Mapping[str, A
     return AuditRow(number=0, at_ms=at_ms, **texts, change=msgspec.json.encode(change))
 
 
-def _append(connection: apsw.Connection, marks: Marks, content: AuditRow) -> None:
+def _append(connection: apsw.Connection, marks: Marks, contents: Iterable[AuditRow]) -> None:
     last, end = _last(connection), _end(connection)
     number, link = (0, START) if last is None else (last.number, last.link)
     before = link if link is not None and is_end(marks, end, number, link) else BROKEN
-    number = 1 + max(number, 0 if end is None else end.number)
-    row = msgspec.structs.replace(content, number=number)
-    link = link_of(marks, before, row)
-    texts = (row.who.decode(), row.action.decode(), row.subject.decode(), row.change.decode())
-    connection.execute(_ADD, (number, row.at_ms, *texts, link))
-    _set_end(connection, marks, number, link)
+    number = max(number, 0 if end is None else end.number)
+    for content in contents:
+        number += 1
+        row = msgspec.structs.replace(content, number=number)
+        before = link_of(marks, before, row)
+        texts = (row.who.decode(), row.action.decode(), row.subject.decode(), row.change.decode())
+        connection.execute(_ADD, (number, row.at_ms, *texts, before))
+    _set_end(connection, marks, number, before)
 
 
 def _link_older(connection: apsw.Connection, marks: Marks, at_ms: int) -> None:
@@ -100,7 +114,7 @@ def _link_older(connection: apsw.Connection, marks: Marks, at_ms: int) -> None:
         count, number, link = count + 1, row.number, link_of(marks, link, row)
         connection.execute(_LINK, (link, number))
     _set_end(connection, marks, number, link)
-    _append(connection, marks, _row(at_ms, "gateway", BEGIN, "ledger", {"to": {"rowsBefore": count}}))
+    _append(connection, marks, [_row(at_ms, "gateway", BEGIN, "ledger", {"to": {"rowsBefore": count}})])
 
 
 def _in_order(connection: apsw.Connection) -> Iterator[AuditRow]:

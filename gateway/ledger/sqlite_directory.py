@@ -4,7 +4,7 @@ Synchronous, on a connection of its own: the command line works whether or not a
 Every change raises `directory_version` in its own transaction; running instances see it move, and reload.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.audit import AuditRow, Marks, Verified
 from gateway.core.directory import DirectoryRows, Team, Tenant, TokenRecord, UpstreamKey
-from gateway.ledger.sqlite_audit import audit, begin_chain, page, verify_chain
+from gateway.ledger.sqlite_audit import audit, audit_all, begin_chain, page, verify_chain
 from gateway.ledger.sqlite_engine import close, patient, transaction
 
 _TEAMS: Final = "SELECT team_id, name, created_ms FROM teams ORDER BY name"
@@ -220,11 +220,13 @@ class SqliteDirectory:
             "UPDATE tokens SET revoked_ms = ? WHERE token_id = ? AND revoked_ms IS NULL", (revoked_ms, token_id)
         )
 
-    def audit(
-        self, marks: Marks, *, at_ms: int, who: str, action: str, subject: str, change: Mapping[str, Any]
+    def audit_all(
+        self, marks: Marks, *, at_ms: int, who: str, changes: Iterable[tuple[str, str, Mapping[str, Any]]]
     ) -> None:
-        """One row of the audit log, in the transaction of the change that it tells. `change` holds no secret."""
-        audit(self._connection, marks, at_ms=at_ms, who=who, action=action, subject=subject, change=change)
+        """Rows of the audit log, each an action, its subject and what it changed, in the transaction of these changes.
+        None holds a secret.
+        """
+        audit_all(self._connection, marks, at_ms=at_ms, who=who, changes=changes)
 
     def begin_chain(self, marks: Marks, at_ms: int, *, new: bool) -> None:
         """See `sqlite_audit.begin_chain`; a transaction of its own."""

@@ -10,6 +10,7 @@ from typing import Final
 from tests.sabotage import (
     administration,
     answers,
+    applying,
     breaking,
     broker,
     flow,
@@ -32,6 +33,7 @@ GROUPS: Final[Mapping[str, Sequence[Defect]]] = {
     "Finding out": reconciling.DEFECTS,
     "Backups and rejoining": rejoining.DEFECTS,
     "Administration, and its log": administration.DEFECTS,
+    "Teams and tenants as a file says": applying.DEFECTS,
     "Other keys, and leaving OfferGrid alone": breaking.DEFECTS,
     "Holding on to what is over": leaks.DEFECTS,
 }
