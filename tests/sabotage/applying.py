@@ -66,7 +66,7 @@ DEFECTS: Final = (
         file=_PLAN,
         text="odd = sorted(there.keys() - listed) if wanted.tenants is not None else []",
         by="odd = sorted(there.keys() - listed)",
-        test=_MODEL,
+        test=f"{_TESTS}::test_without_prune_what_the_file_lacks_stays_and_is_named",
     ),
     Defect(
         name="A tenant goes to another team, with its orders at the old one's account.",
