@@ -119,7 +119,10 @@ def _answers() -> Json:
         "AuditRow": _object(
             number={"type": "integer"}, at=TEXT, who=TEXT, **{**change, "change": _ANYTHING}
         ),
-        "Verified": _object(ok=_FLAG, rows=_COUNT, begins={"type": ["integer", "null"]}, broken={"anyOf": [_object(**broken), {"type": "null"}]}),
+        "Verified": _object(
+            ok=_FLAG, rows=_COUNT, begins={"type": ["integer", "null"]},
+            broken={"anyOf": [_object(**broken), {"type": "null"}]},
+        ),
     }  # fmt: skip
 
 
