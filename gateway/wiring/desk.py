@@ -17,7 +17,7 @@ from gateway.broker.administration import Administration
 from gateway.broker.directory import LentKey
 from gateway.core.account import Verdict
 from gateway.core.directory import UpstreamKey
-from gateway.errors import OperatorError, Problem, Refused, StorageUnreachable
+from gateway.errors import LedgerClosed, OperatorError, Problem, Refused, StorageUnreachable
 from gateway.flow.key_trial import try_key
 from gateway.flow.reconcile import Pass, Reconciler
 from gateway.ledger.interface import OrderFilter, Resolution, StoredOrder
@@ -56,13 +56,17 @@ class OperatorsDesk:
         self._reconciler = reconciler
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="desk")
         self._idle: SimpleQueue[SqliteDirectory] = SimpleQueue()
+        self._closed = False
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._closed = True
+        self._threads.shutdown(wait=True)
         while not self._idle.empty():
             self._idle.get_nowait().close()
 
     async def beside(self, work: Callable[[], T]) -> T:
+        if self._closed:  # it waited for OfferGrid meanwhile
+            raise LedgerClosed("this instance is stopping")
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def ask(self, work: Callable[[Administration], T]) -> T:

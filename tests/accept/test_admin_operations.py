@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Final
 
 import apsw
@@ -362,6 +362,13 @@ def _at_once(ask_once: Callable[[], httpx.Response]) -> list[httpx.Response]:
         return [asked.result() for asked in [threads.submit(ask_once) for _ in range(8)]]
 
 
+def _tried(world: World, path: str) -> None:
+    """Asks, and does not mind that nobody answers."""
+    headers = {"authorization": f"Bearer {world.stack.admin_token}"}
+    with suppress(httpx.HTTPError):
+        httpx.post(world.stack.admin_url + path, json={}, headers=headers, timeout=30, trust_env=False)
+
+
 def _apart(world: World, body: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {world.stack.admin_token}"}
     return httpx.post(
@@ -413,6 +420,23 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
                     body=b'{"team":', length=False)
         )  # fmt: skip
         refused(connection.answer(), 408, "request-timeout")
+
+
+@pytest.mark.parametrize("what", ["verify", "activate"])
+def test_stopping_waits_for_no_try_of_a_key(what: str) -> None:
+    """It ends without a defect's line, and with the key as it was."""
+    with a_world() as world:
+        ground = grounds(world)
+        before = state(world)
+        world.sandbox.set_fault("stop_reading", count=0, match={"method": "GET"})
+        asked = len(world.sandbox.calls)
+        path = ground.path("/admin/teams/{team}/keys/{keyId}/") + what
+        trying = threading.Thread(target=_tried, args=(world, path))
+        trying.start()
+        wait_until(lambda: len(world.sandbox.calls) > asked, "OfferGrid is asked")
+        assert world.stack.process.stop() == 0
+        trying.join()
+        assert state(world) == before
 
 
 def test_answers_of_every_row_are_as_they_are_described(world: World, described: Any) -> None:
