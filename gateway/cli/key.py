@@ -8,7 +8,7 @@ import click
 from gateway.cli.output import answer, answer_rows
 from gateway.cli.program import Group, administration, read_settings
 from gateway.core.directory import UpstreamKey
-from gateway.core.tenancy import key_view
+from gateway.core.tenancy import MOST, key_view
 from gateway.errors import BadUsage, OperatorError, Refused
 
 _MAX_BYTES: Final = 4_096  # no key is as long; whatever is sent here by mistake is not read to its end
@@ -23,10 +23,14 @@ def key() -> None:
 @click.argument("team")
 @click.option("--key-file", type=click.File("rb"), help="Read the key from this file instead of standard input.")
 @click.option(
-    "--per-minute", type=click.IntRange(0, 1_000_000), help="This key's own limit; 0 is none. Not acted on yet."
+    "--per-minute",
+    type=click.IntRange(0, MOST["per_minute"]),
+    help="This key's own limit; 0 is none. Not acted on yet.",
 )
 @click.option(
-    "--per-hour", type=click.IntRange(0, 100_000_000), help="This key's own limit; 0 is none. Not acted on yet."
+    "--per-hour",
+    type=click.IntRange(0, MOST["per_hour"]),
+    help="This key's own limit; 0 is none. Not acted on yet.",
 )
 def add(team: str, key_file: BinaryIO | None, per_minute: int | None, per_hour: int | None) -> None:
     """Add a key that is read from standard input; a team's first one is active, later ones stand by."""

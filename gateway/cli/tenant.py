@@ -9,6 +9,7 @@ import msgspec
 from gateway.cli.output import answer, answer_rows, moment, print_table, wants_json
 from gateway.cli.program import Group, administration
 from gateway.core.directory import Tenant
+from gateway.core.tenancy import MOST
 
 
 @click.group(cls=Group)
@@ -22,12 +23,12 @@ def tenant() -> None:
 @click.option("--require-idempotency-key", is_flag=True, help="Refuse its orders without an Idempotency-Key.")
 @click.option(
     "--guaranteed-per-minute",
-    type=click.IntRange(0, 1_000_000),
+    type=click.IntRange(0, MOST["guaranteed_per_minute"]),
     help="Its part of the team's budget. Not acted on yet.",
 )
 @click.option(
     "--implicit-window-s",
-    type=click.IntRange(0, 86_400),
+    type=click.IntRange(0, MOST["implicit_window_s"]),
     help="How long the same body without a key is the same order, in seconds; 0 is off.",
 )
 def add(

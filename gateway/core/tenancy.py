@@ -10,14 +10,21 @@ import msgspec
 
 from gateway.clock import rfc3339
 from gateway.core.directory import Tenant, TenantState, TokenRecord, UpstreamKey
-from gateway.core.enrich import is_reserved
+from gateway.core.enrich import MAX_METADATA_BYTES, is_reserved
 from gateway.core.json_text import read_object
 from gateway.errors import BadRequest, BadUsage
 
 NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
 NAME_FORM: Final = "a lower-case letter, then up to 62 lower-case letters, digits or '-'"
-MAX_NUMBER: Final = 1_000_000_000
-"""Calls or seconds: beyond what any limit or window can mean."""
+MAX_CALLS: Final = 1_000_000
+MAX_WINDOW_S: Final = 86_400
+MOST: Final[Mapping[str, int]] = {
+    "per_minute": MAX_CALLS,
+    "per_hour": 100 * MAX_CALLS,
+    "guaranteed_per_minute": MAX_CALLS,
+    "implicit_window_s": MAX_WINDOW_S,
+}
+"""As much as the settings of that meaning may say."""
 
 
 class NewTenant(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +47,8 @@ def require_name(name: str) -> None:
 
 def require_numbers(**numbers: int | None) -> None:
     for name, number in numbers.items():
-        if number is not None and not 0 <= number <= MAX_NUMBER:
-            raise BadUsage(f"{name} is 0 to {MAX_NUMBER}, not {number}")
+        if number is not None and not 0 <= number <= MOST[name]:
+            raise BadUsage(f"{name} is 0 to {MOST[name]}, not {number}")
 
 
 def metadata_fault(member: str, text: str) -> str | None:
@@ -61,11 +68,19 @@ def metadata_fault(member: str, text: str) -> str | None:
     return None if alone else f"{member}: the value is not JSON (a text needs its quotes)"
 
 
+def metadata_size_fault(members: Mapping[str, str]) -> str | None:
+    """What is wrong with one of a tenant's lists of metadata members as a whole: every order carries them."""
+    size = sum(len(member.encode()) + len(text.encode()) for member, text in members.items())
+    return f"is larger than {MAX_METADATA_BYTES} bytes" if size > MAX_METADATA_BYTES else None
+
+
 def require_metadata(*lists: Mapping[str, str]) -> None:
     for members in lists:
         for member, text in members.items():
             if fault := metadata_fault(member, text):
                 raise BadUsage(fault)
+        if fault := metadata_size_fault(members):
+            raise BadUsage(f"a list of metadata members {fault}")
 
 
 def tenant_facts(tenant: Tenant | NewTenant) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.core.tenancy import NAME, NAME_FORM, metadata_fault
+from gateway.core.tenancy import NAME, NAME_FORM, metadata_fault, metadata_size_fault
 from gateway.core.tenants_plan import TenantsFile, WantedTeam, WantedTenant
 from gateway.core.tenants_scalars import (
     NoJson,
@@ -130,7 +130,7 @@ class _Reading:
         for member, read in _READ.items():
             if (node := said.get(member)) is not None:
                 try:
-                    found[member] = read(node)
+                    found[member] = read(node, member)
                 except ValueError as fault:
                     self._wrong(node, f"{of}: {member}", str(fault))
         if (metadata := said.get("metadata")) is not None and not says_nothing(metadata):
@@ -163,6 +163,8 @@ class _Reading:
                 self._wrong(members, where, f"must be a mapping, not {kind_of(members)}")
                 continue
             found[name] = {key.text: self._value(value, key, where) for key, value in self._keys(members, where)}
+            if what := metadata_size_fault(found[name]):
+                self._wrong(members, where, what)
         return found
 
     def _value(self, node: Node, key: Leaf, of: str) -> str:
@@ -215,7 +217,7 @@ class _Reading:
         self.faults.append(Fault(place=place(node or Leaf("", True, 1, 1), self._source), name=name, what=what))
 
 
-_READ: Final[Mapping[str, Callable[[Node], Any]]] = {
+_READ: Final[Mapping[str, Callable[[Node, str], Any]]] = {
     "state": state,
     "require_idempotency_key": truth,
     "guaranteed_per_minute": whole,

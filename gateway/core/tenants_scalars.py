@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.core.directory import TenantState
-from gateway.core.tenancy import MAX_NUMBER
+from gateway.core.tenancy import MOST
 from gateway.settings.document import readable
 from gateway.settings.tree import Branch, Leaf, Node
 
@@ -55,24 +55,24 @@ def quoted(leaf: Leaf) -> str:
     return json.dumps(leaf.text, ensure_ascii=False)
 
 
-def whole(node: Node) -> int | None:
+def whole(node: Node, member: str) -> int | None:
     """None for null. ValueError, as below: what is wrong, in words."""
     if says_nothing(node):
         return None
     numeric = isinstance(node, Leaf) and node.plain and _looks_numeric(node)
     shown = node.text if isinstance(node, Leaf) and numeric else kind_of(node)
-    if numeric and _WHOLE.fullmatch(shown) and int(shown) <= MAX_NUMBER:
+    if numeric and _WHOLE.fullmatch(shown) and int(shown) <= MOST[member]:
         return int(shown)
-    raise ValueError(f"must be a whole number from 0 to {MAX_NUMBER}, or null, not {readable(shown)}")
+    raise ValueError(f"must be a whole number from 0 to {MOST[member]}, or null, not {readable(shown)}")
 
 
-def truth(node: Node) -> bool:
+def truth(node: Node, _member: str) -> bool:
     if isinstance(node, Leaf) and node.plain and (word := _CONSTANTS.get(node.text)) in ("true", "false"):
         return word == "true"
     raise ValueError(f"must be true or false, not {kind_of(node)}")
 
 
-def state(node: Node) -> TenantState:
+def state(node: Node, _member: str) -> TenantState:
     if isinstance(node, Leaf) and (found := _STATES.get(node.text)):
         return found
     raise ValueError(f"must be active or suspended, not {kind_of(node)}")

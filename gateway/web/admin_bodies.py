@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from gateway.core.directory import TenantState
 from gateway.core.faults import MAX_FAULTS, Fault, escape, faults_of
 from gateway.core.json_text import read_object
-from gateway.core.tenancy import MAX_NUMBER, metadata_fault
+from gateway.core.tenancy import MOST, metadata_fault
 from gateway.errors import BadRequest
 
 MAX_TEXT: Final = 500
@@ -24,7 +24,9 @@ MAX_TEXT: Final = 500
 _WRONG: Final = "The body is not what this operation takes."
 
 Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9-]{0,62}$")]
-Count = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+PerMinute = Annotated[int, Meta(ge=0, le=MOST["per_minute"])]
+PerHour = Annotated[int, Meta(ge=0, le=MOST["per_hour"])]
+Window = Annotated[int, Meta(ge=0, le=MOST["implicit_window_s"])]
 Line = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT, description="Printable, on one line.")]
 
 
@@ -44,8 +46,8 @@ class NewKey(Body, frozen=True, kw_only=True):
     """`key` is OfferGrid's, and is never shown again. A limit that is null is that of the settings; 0 is none."""
 
     key: Annotated[str, Meta(min_length=8, max_length=512, pattern="^[!-~]+$")]
-    per_minute: Count | None = msgspec.field(default=None, name="perMinute")
-    per_hour: Count | None = msgspec.field(default=None, name="perHour")
+    per_minute: PerMinute | None = msgspec.field(default=None, name="perMinute")
+    per_hour: PerHour | None = msgspec.field(default=None, name="perHour")
 
     def __repr__(self) -> str:
         return "NewKey(***)"
@@ -71,8 +73,8 @@ class NewTenant(Body, frozen=True, kw_only=True):
     team: Name
     state: TenantState = "active"
     require_idempotency_key: bool = False
-    guaranteed_per_minute: Count | None = None
-    implicit_window_s: Count | None = None
+    guaranteed_per_minute: PerMinute | None = None
+    implicit_window_s: Window | None = None
     metadata: Metadata = Metadata()
 
 
@@ -109,8 +111,8 @@ class WantedTenant(Body, frozen=True, kw_only=True):
     team: Name
     state: TenantState | UnsetType = UNSET
     require_idempotency_key: bool | UnsetType = UNSET
-    guaranteed_per_minute: Count | UnsetType | None = UNSET
-    implicit_window_s: Count | UnsetType | None = UNSET
+    guaranteed_per_minute: PerMinute | UnsetType | None = UNSET
+    implicit_window_s: Window | UnsetType | None = UNSET
     metadata: WantedMetadata = WantedMetadata()
 
 

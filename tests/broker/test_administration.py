@@ -244,6 +244,12 @@ def test_names_that_are_not_the_tenants_to_have_are_bad_usage(office: Office, na
     office.refuses(BadUsage, lambda: office.admin.set_metadata("shop", defaults={}, enforced={name: "1"}))
 
 
+def test_metadata_that_would_make_every_order_large_is_bad_usage(office: Office) -> None:
+    text = f'"{"x" * 65_530}"'
+    assert office.admin.set_metadata("shop", defaults={"abcd": text}, enforced={"abcd": text}).defaults
+    office.refuses(BadUsage, lambda: office.admin.set_metadata("shop", defaults={}, enforced={"abcde": text}))
+
+
 @pytest.mark.parametrize("text", GOOD_VALUES)
 def test_metadata_is_kept_as_it_is_spelled(office: Office, text: str) -> None:
     defaults, enforced = {"a": text, "": text, 'é\n"': text}, {"b": text}

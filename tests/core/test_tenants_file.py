@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, structs
 
-from gateway.core.tenancy import MAX_NUMBER
+from gateway.core.tenancy import MOST
 from gateway.core.tenants_file import LIMITS, MAX_FAULTS, read_tenants_file
 from gateway.core.tenants_plan import TenantsFile, WantedTeam, WantedTenant
 from gateway.settings.tree import read_tree
@@ -100,7 +100,7 @@ def test_metadata_with_nothing_behind_its_colon_says_nothing_and_an_empty_one_sa
 
 NAME_FORM = "a lower-case letter, then up to 62 lower-case letters, digits or '-'"
 REQUIRE = "tenant shop: require_idempotency_key: must be true or false, not"
-NUMBER = f"must be a whole number from 0 to {MAX_NUMBER}, or null, not"
+NUMBER = "must be a whole number from 0 to 1000000, or null, not"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,7 @@ def test_each_fault_has_its_place(text: str, lines: list[str]) -> None:
     assert faults(text) == [f"t.yaml:{line}" for line in lines]
 
 
+WINDOW = "tenant shop: implicit_window_s: must be a whole number from 0 to 86400, or null, not"
 OWN = "names that begin with 'gateway' are the gateway's own"
 NO_NUMBER = "is no number as JSON has them: change it, or put it in quotes"
 
@@ -169,14 +170,15 @@ NO_NUMBER = "is no number as JSON has them: change it, or put it in quotes"
         *(
             (f"guaranteed_per_minute: {value}", 26, f"tenant shop: guaranteed_per_minute: {NUMBER} {shown}")
             for value, shown in [
-                *((value, value) for value in ("-1", "1.0", "'1'", "010", "1_000", "1e3", str(MAX_NUMBER + 1))),
+                *((value, value) for value in ("-1", "1.0", "'1'", "010", "1_000", "1e3", "1000001")),
                 ("[1]", "a list"),
                 ("{}", "a mapping"),
                 ("true", "true or false"),
                 ("9" * 400, "9" * 60 + "…"),
             ]
         ),
-        ("implicit_window_s: 5m", 22, f"tenant shop: implicit_window_s: {NUMBER} '5m'"),
+        ("implicit_window_s: 5m", 22, f"{WINDOW} '5m'"),
+        ("implicit_window_s: 86401", 22, f"{WINDOW} 86401"),
         ("metadata: []", 13, "tenant shop: metadata: must hold `defaults:` and `enforced:`, not a list"),
         (
             "metadata: {enforce: {}}",
@@ -193,6 +195,11 @@ NO_NUMBER = "is no number as JSON has them: change it, or put it in quotes"
             "metadata: {defaults: {a: {b: 1, b: 2}}}",
             35,
             "tenant shop: metadata.defaults.b: is there twice, first in line 4",
+        ),
+        (
+            f"metadata: {{enforced: {{a: {'x' * 32_768}, b: {'ä' * 16_384}}}}}",
+            24,
+            "tenant shop: metadata.enforced: is larger than 65536 bytes",
         ),
         ("metadata: {enforced: {GateWayX: 1}}", 25, f"tenant shop: metadata.enforced: GateWayX: {OWN}"),
         ('metadata: {enforced: {"gateway\\u0058": 1}}', 25, f"tenant shop: metadata.enforced: gatewayX: {OWN}"),
@@ -295,14 +302,13 @@ JSONS = st.recursive(
     max_leaves=6,
 )
 MEMBERS = st.dictionaries(TEXTS.filter(lambda name: name[:1].lower() != "g"), JSONS, max_size=3)
-NUMBERS = st.none() | st.integers(0, MAX_NUMBER)
 TENANTS = st.fixed_dictionaries(
     {"name": NAMES, "team": NAMES},
     optional={
         "state": st.sampled_from(["active", "suspended"]),
         "require_idempotency_key": st.booleans(),
-        "guaranteed_per_minute": NUMBERS,
-        "implicit_window_s": NUMBERS,
+        "guaranteed_per_minute": st.none() | st.integers(0, MOST["guaranteed_per_minute"]),
+        "implicit_window_s": st.none() | st.integers(0, MOST["implicit_window_s"]),
         "metadata": st.fixed_dictionaries({}, optional={"defaults": MEMBERS, "enforced": MEMBERS}),
     },
 )
