@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from gateway.core.directory import TenantState
 from gateway.core.faults import MAX_FAULTS, Fault, escape, faults_of
 from gateway.core.json_text import read_object
-from gateway.core.tenancy import MOST, metadata_fault
+from gateway.core.tenancy import MOST, metadata_fault, metadata_size_fault
 from gateway.errors import BadRequest
 
 MAX_TEXT: Final = 500
@@ -152,6 +152,8 @@ def metadata_faults(pointer: str, members: Mapping[str, str]) -> Iterator[Fault]
     for name, text in members.items():
         if what := metadata_fault(name, text):
             yield Fault(f"{pointer}/{escape(name)}", what)
+    if what := metadata_size_fault(members):
+        yield Fault(pointer, what)
 
 
 def schemas() -> dict[str, Any]:

@@ -164,6 +164,13 @@ def test_metadata_keeps_its_spelling_and_its_faults_have_pointers(world: World) 
     wrong = {"defaults": {"gatewayOrderId": 1, "a": 1}, "enforced": {"GATEWAY": 2, "b/c": 1}}
     told = refused(ask(world, "PUT", path, wrong), 400, "bad-request")
     assert [fault["pointer"] for fault in told["errors"]] == ["/defaults/gatewayOrderId", "/enforced/GATEWAY"]
+    large = {"defaults": {"a": "x" * 65_536}}
+    told = refused(ask(world, "PUT", path, large), 400, "bad-request")
+    assert [fault["pointer"] for fault in told["errors"]] == ["/defaults"]
+    document = {"tenants": [{"name": "shop", "team": "team", "metadata": {**large, "enforced": {"gatewayX": 1}}}]}
+    told = refused(ask(world, "POST", "/admin/apply", document), 400, "bad-request")
+    pointers = {fault["pointer"] for fault in told["errors"]}
+    assert pointers == {"/tenants/0/metadata/defaults", "/tenants/0/metadata/enforced/gatewayX"}
     assert ask(world, "PUT", path).json()["metadata"] == {"defaults": {}, "enforced": {}}
 
 
