@@ -90,6 +90,10 @@ class SealBroken(LedgerError):
     """A sealed value is not what was sealed here: changed, cut, moved, or under another key. Says no more."""
 
 
+class MasterKeyMissing(SealBroken):
+    """A sealed value is under a version of the master key that its file does not hold."""
+
+
 class UpstreamOrderTaken(LedgerError):
     """OfferGrid's answer names an order id that another order of the team has: it cannot be this order's."""
 

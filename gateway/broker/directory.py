@@ -13,7 +13,7 @@ from gateway.broker.vault import Secret
 from gateway.clock import Clock
 from gateway.core.directory import DirectoryRows, KeyState, Tenant, TokenRecord, UpstreamKey
 from gateway.core.tokens import parse
-from gateway.errors import SealBroken
+from gateway.errors import BadSettings, MasterKeyMissing, SealBroken
 
 TOKEN_PURPOSE: Final = "token"
 KEYS_TABLE: Final = "upstream_keys"
@@ -43,11 +43,14 @@ class KeyUnreadable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """`behind`: why the master key that the keys' records are under cannot be had, in one line; None where it can."""
+
     version: int
     rows: DirectoryRows
     tokens: Mapping[str, TokenRecord]
     tenants: Mapping[int, Tenant]
     keys: Mapping[int, Sequence[LentKey | KeyUnreadable]]
+    behind: str | None
 
 
 class Directory:
@@ -57,14 +60,21 @@ class Directory:
         self._vault = vault
         self._clock = clock
         self._no_such_token = vault.mac(TOKEN_PURPOSE, b"")
-        self._now = _snapshot(rows, vault)
+        self._now = _snapshot(rows, vault, {})
 
     @property
     def snapshot(self) -> Snapshot:
         return self._now
 
     def replace(self, rows: DirectoryRows) -> None:
-        self._now = _snapshot(rows, self._vault)
+        """From now on these. A key whose master key cannot be had is lent as it was opened before, if it was."""
+        opened = {
+            (team_id, key.key_id): key
+            for team_id, keys in self._now.keys.items()
+            for key in keys
+            if isinstance(key, LentKey)
+        }
+        self._now = _snapshot(rows, self._vault, opened)
 
     def authenticate(self, shown: str) -> Tenant | AuthFailure:
         """The tenant whose token this is, or why it is none's; the same work for every well-formed token."""
@@ -99,30 +109,63 @@ class Directory:
         return [(team.team_id, team.name) for team in self._now.rows.teams]
 
 
-def _snapshot(rows: DirectoryRows, vault: Opens) -> Snapshot:
+Opened = Mapping[tuple[int, str], LentKey]
+"""Keys by team and id."""
+
+
+def _snapshot(rows: DirectoryRows, vault: Opens, opened: Opened) -> Snapshot:
+    keys, behind = _usable(rows, vault, opened)
     return Snapshot(
         version=rows.version,
         rows=rows,
         tokens={token.token_id: token for token in rows.tokens},
         tenants={tenant.tenant_id: tenant for tenant in rows.tenants},
-        keys=_usable(rows, vault),
+        keys=keys,
+        behind=behind,
     )
 
 
 _FIRST: Final[Sequence[KeyState]] = ("active", "retiring", "standby")
 
 
-def _usable(rows: DirectoryRows, vault: Opens) -> dict[int, list[LentKey | KeyUnreadable]]:
+def _usable(
+    rows: DirectoryRows, vault: Opens, opened: Opened
+) -> tuple[dict[int, list[LentKey | KeyUnreadable]], str | None]:
     """Each team's usable keys: the active one first, then what was active lately, then what stands by."""
     found: dict[int, list[LentKey | KeyUnreadable]] = {}
+    behind: str | None = None
     for key in sorted((key for key in rows.keys if key.is_usable), key=lambda key: _FIRST.index(key.state)):
-        found.setdefault(key.team_id, []).append(open_key(key, vault))
-    return found
+        lent: LentKey | KeyUnreadable
+        try:
+            lent = _open(key, vault)
+        except (MasterKeyMissing, BadSettings) as fault:
+            # Nothing is wrong with the record: the master key was rotated, and this process cannot follow yet.
+            behind = str(fault)
+            lent = opened.get((key.team_id, key.key_id)) or KeyUnreadable(key_id=key.key_id)
+        found.setdefault(key.team_id, []).append(lent)
+    return found, behind
 
 
 def open_key(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
+    """Raises BadSettings where the master key's file cannot be read."""
     try:
-        secret = vault.open_secret(key.sealed_key, table=KEYS_TABLE, row=key.key_id, column=KEY_COLUMN)
+        return _open(key, vault)
+    except MasterKeyMissing:
+        return KeyUnreadable(key_id=key.key_id)
+
+
+def _open(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
+    """Raises MasterKeyMissing or BadSettings where the master key that it is under cannot be had."""
+    row = row_of_key(key.team_id, key.key_id)
+    try:
+        secret = vault.open_secret(key.sealed_key, table=KEYS_TABLE, row=row, column=KEY_COLUMN)
+    except MasterKeyMissing:
+        raise
     except SealBroken:
         return KeyUnreadable(key_id=key.key_id)
     return LentKey(key_id=key.key_id, secret=secret)
+
+
+def row_of_key(team_id: int, key_id: str) -> str:
+    """The row that an upstream key's record is bound to: its team is part of it, so that no other team can lend it."""
+    return f"{team_id}/{key_id}"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.broker.directory import KEY_COLUMN, KEYS_TABLE
+from gateway.broker.directory import KEY_COLUMN, KEYS_TABLE, row_of_key
 from gateway.broker.office import Office, named, orders
 from gateway.broker.vault import Secret
 from gateway.core.account import Verdict, accepted
@@ -33,7 +33,13 @@ class Keys(Office):
                 key_id=key_id,
                 team_id=owner.team_id,
                 state="standby" if mine else "active",
-                sealed_key=self._vault.seal_secret(key, table=KEYS_TABLE, row=key_id, column=KEY_COLUMN),
+                sealed_key=self._vault.seal_secret(
+                    key,
+                    table=KEYS_TABLE,
+                    row=row_of_key(owner.team_id, key_id),
+                    column=KEY_COLUMN,
+                    version=rows.master_version,
+                ),
                 per_minute=per_minute,
                 per_hour=per_hour,
                 created_ms=self._clock.wall_ms(),

@@ -1,13 +1,17 @@
 """A secret in a file: whole, durable, of mode 0600, this user's own; or one clear line about what is wrong."""
 
 import errno
+import fcntl
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gateway.clock import Clock
-from gateway.errors import BadSettings
+from gateway.errors import BadSettings, Refused
+
+Put = Callable[[bytes], None]
 
 
 class SecretFile:
@@ -40,6 +44,30 @@ class SecretFile:
         except OSError as fault:
             raise self._bad(f"cannot be used: {fault.strerror or fault}") from fault
         return content
+
+    @contextmanager
+    def alone(self) -> Iterator[Put]:
+        """In the block nobody else writes the file over. It is given what does: durably, and whole at every moment.
+
+        Refused where another process does so right now; BadSettings where the file cannot be used or written. What
+        killed processes left beside it is removed: it holds secrets.
+        """
+        with ExitStack() as locks:
+            try:
+                held = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                locks.callback(os.close, held)
+                _lock(held, self._path)
+                _remove_leftovers(self._path)
+            except OSError as fault:
+                raise self._bad(f"cannot be written: {fault.strerror or fault}") from fault
+
+            def put(content: bytes) -> None:
+                try:
+                    _write_over(self._path, content, locks)
+                except OSError as fault:
+                    raise self._bad(f"cannot be written: {fault.strerror or fault}") from fault
+
+            yield put
 
     def _bad(self, what: str) -> BadSettings:
         return BadSettings(f"{self._setting}: {self._path}: {what}")
@@ -106,8 +134,49 @@ def _create(path: Path, content: bytes, clock: Clock) -> None:
         except FileExistsError:
             return
     finally:
-        beside.unlink()
+        beside.unlink(missing_ok=True)
     _sync_directory(path.parent)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """The kernel's lock on the file that stands there, for as long as it is open."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as fault:
+        raise Refused(f"{path}: another process is changing it right now") from fault
+    if not os.path.samestat(os.fstat(descriptor), path.stat()):
+        raise Refused(f"{path}: another process has just changed it")
+
+
+def _write_over(path: Path, content: bytes, locks: ExitStack) -> None:
+    """Write beside, sync, rename. The new file is locked before it stands there, and stays so as long as `locks`."""
+    beside = _next(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(beside, flags, 0o600)
+    locks.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.fchmod(descriptor, 0o600)  # a umask may have taken rights from the owner too
+        if os.write(descriptor, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
+def _next(path: Path) -> Path:
+    return path.with_name(f".{path.name}.next")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What `_create` and `_write_over` of killed processes left. Who makes the file for the first time has no business
+    any more: it is there.
+    """
+    for beside in (_next(path), *path.parent.glob(f".{path.name}.*.????????????????")):
+        with suppress(FileNotFoundError):
+            beside.unlink()
 
 
 def _make_directories(directory: Path) -> None:

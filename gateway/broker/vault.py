@@ -1,73 +1,47 @@
-"""Secrets: what hides them in memory, what seals them on disk, and the one key behind both.
+"""Secrets: what hides them in memory, what seals them on disk, and the keys behind that.
 
-The master key is a file of 32 random bytes. It is never used itself: HKDF-SHA256 (RFC 5869) turns it once into a
-root, and every use has a key of its own, expanded from the root under its own label:
+Two things are sealed under the master key itself, in records that name its version: the upstream keys, each bound to
+its team and key id; and the *ledger key*, 32 random bytes that a ledger keeps for life. Everything else rests on the
+ledger key: the content of orders, and every keyed digest (tokens, gatewayClaim, the audit log's chain). So a rotation
+of the master key writes the few records anew that are under it, in one transaction, while millions of contents and the
+digests that OfferGrid holds stay as they are, and an old master key opens nothing of them.
 
-    root = HKDF-Extract(salt = "ordergate master key", master key)
-    key of one sealed record = HKDF-Expand(root, "ordergate seal" | versions | the record's 16 random bytes)
-    key of one purpose       = HKDF-Expand(root, "ordergate mac" | purpose)
+    format 1, content of orders    head = 1 | 1              under the ledger key
+    format 2, under the master key head = 2 | version (2)    under that version of the master key
+    digest of one purpose          HMAC-SHA256 under HKDF-Expand(ledger key, "ordergate mac" | purpose)
 
-A sealed record is AES-256-GCM under a key that no other record has, bound to its table, row and column:
+A ledger that is older than this has no ledger key of its own: its contents were sealed under version 1 of the master
+key, whose root becomes its ledger key (`LedgerKey.from_master`).
 
-    format (1) | master key version (1) | salt (16) | nonce (12) | ciphertext | tag (16)
-
-`Vault` is immutable and may be used by any thread. Nothing here logs; no error's text holds a secret.
+Nothing here logs; no error's text holds a secret. See `sealing` for the records and `master_key` for versions.
 """
 
 import hashlib
 import hmac
 import re
-from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, get_args
+from typing import Final, Literal, get_args
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
-
-from gateway.broker.secret_file import SecretFile
+from gateway.broker.hidden import Hidden
+from gateway.broker.master_key import MASTER_KEY_BYTES, Keyring, MasterKey, Masters, Root
+from gateway.broker.sealing import joined, open_record, seal_record
 from gateway.clock import Clock
 from gateway.errors import BadSettings, SealBroken
 
-MASTER_KEY_BYTES: Final = 32
+__all__ = ["MASTER_KEY_BYTES", "LedgerKey", "MasterKey", "Purpose", "Secret", "Vault", "version_of"]
+
 Purpose = Literal["token", "claim-key", "claim-body", "check", "audit"]
 
-_FORMAT: Final = 1
-_SALT_BYTES: Final = 16
-_NONCE_BYTES: Final = 12  # what GCM is made for
-_TAG_BYTES: Final = 16
-_HEAD_BYTES: Final = 2 + _SALT_BYTES + _NONCE_BYTES
+_CONTENT: Final = b"\x01\x01"
+"""The head of what is sealed under the ledger key: the format, and which ledger key, of which there is one."""
+
+_UNDER_MASTER: Final = 2
+_CONTENT_LABEL: Final = b"ordergate seal"
+_MASTER_LABEL: Final = b"ordergate master seal"
+_LEDGER_KEY_PLACE: Final = ("meta", "ledger_key")
 _CHECKED: Final = b"this ledger belongs to this master key"
 
 
-class _Unshown:
-    """Shows nothing of itself, and cannot be copied out of the process by pickling or copying."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return format("***", spec)
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} is neither pickled nor copied")
-
-    def __getstate__(self) -> NoReturn:
-        self.__reduce_ex__(None)
-
-    def __copy__(self) -> NoReturn:
-        self.__reduce_ex__(None)
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        self.__reduce_ex__(None)
-
-
-class Secret(_Unshown):
+class Secret(Hidden):
     """A text that must not be seen: an upstream key, a token. `reveal` is the only way to it; look for its callers.
 
     Equal in constant time for texts of the same length; not hashable, so that it is no dictionary's key.
@@ -94,105 +68,132 @@ class Secret(_Unshown):
     __hash__ = None  # type: ignore[assignment]  # typeshed says that every object can be hashed
 
 
-class MasterKey(_Unshown):
-    """The root that every key is expanded from. `version` is written into what is sealed under it (1 to 255)."""
+class LedgerKey(Root):
+    """What a ledger's contents and digests rest on, for its whole life. Sealed in the ledger, under the master key.
 
-    __slots__ = ("_root", "version")
+    `from_master`: it is the root of version 1 of the master key, as in ledgers that are older than ledger keys. Whoever
+    has that version has this key too, however often the master key is rotated.
+    """
 
-    def __init__(self, material: bytes, *, version: int = 1) -> None:
-        if len(material) != MASTER_KEY_BYTES:
-            raise ValueError(f"a master key is {MASTER_KEY_BYTES} bytes")
-        self._root = HKDF.extract(SHA256(), b"ordergate master key", material)
-        self.version = version
+    __slots__ = ("from_master",)
 
-    def expand(self, label: bytes) -> bytes:
-        """32 bytes for this label alone: HKDF-Expand, one HMAC."""
-        return HKDFExpand(algorithm=SHA256(), length=32, info=label).derive(self._root)
+    def __init__(self, root: bytes, *, from_master: bool = False) -> None:
+        super().__init__(root)
+        self.from_master = from_master
+
+    @classmethod
+    def new(cls, clock: Clock) -> "LedgerKey":
+        return cls(clock.random_bytes(MASTER_KEY_BYTES))
+
+    @classmethod
+    def of_an_older_ledger(cls, master: MasterKey) -> "LedgerKey":
+        return cls(master.given_to(bytes), from_master=True)
+
+    def sealed(self, master: MasterKey, *, ledger_id: str, clock: Clock) -> bytes:
+        """For the ledger of that id, under that version of the master key."""
+        origin = b"\x01" if self.from_master else b"\x00"
+        return self.given_to(
+            lambda root: seal_record(
+                master, label=_MASTER_LABEL, head=_head(master.version), place=(*_LEDGER_KEY_PLACE, ledger_id),
+                plaintext=origin + root, clock=clock,
+            )
+        )  # fmt: skip
+
+    @classmethod
+    def opened(cls, sealed: bytes, masters: Masters, *, ledger_id: str) -> "LedgerKey":
+        """Raises SealBroken, and MasterKeyMissing where the file does not hold the version."""
+        name = ".".join(_LEDGER_KEY_PLACE)
+        version = version_of(sealed, name)
+        plaintext = open_record(
+            masters.to_open(version), label=_MASTER_LABEL, head=_head(version), place=(*_LEDGER_KEY_PLACE, ledger_id),
+            sealed=sealed, name=name,
+        )  # fmt: skip
+        return cls(plaintext[1:], from_master=plaintext[:1] == b"\x01")
 
 
-class Vault(_Unshown):
-    """Seals, opens and marks under one master key."""
+class Vault(Hidden):
+    """Seals, opens and marks. May be used by any thread.
 
-    __slots__ = ("_clock", "_mac_keys", "_master")
+    `key`: what contents and digests rest on. `masters`: what upstream keys are sealed under; without it that is the
+    key, too, where it is a MasterKey.
+    """
 
-    def __init__(self, master: MasterKey, clock: Clock) -> None:
-        self._master = master
+    __slots__ = ("_clock", "_key", "_mac_keys", "_masters")
+
+    def __init__(self, key: Root, clock: Clock, masters: Masters | None = None) -> None:
+        self._key = key
         self._clock = clock
-        self._mac_keys = {name: master.expand(b"ordergate mac" + _joined(name)) for name in get_args(Purpose)}
+        alone = (key,) if isinstance(key, MasterKey) else ()
+        self._masters = Masters(Keyring(*alone)) if masters is None else masters
+        self._mac_keys = {name: key.expand(b"ordergate mac" + joined(name)) for name in get_args(Purpose)}
 
     def seal(self, plaintext: bytes, *, table: str, row: str, column: str) -> bytes:
-        """Encrypt for one place. Two seals of the same plaintext differ. 46 bytes longer than the plaintext."""
-        versions = bytes((_FORMAT, self._master.version))
-        salt, nonce = self._clock.random_bytes(_SALT_BYTES), self._clock.random_bytes(_NONCE_BYTES)
-        place = _place(versions, table, row, column)
-        return versions + salt + nonce + self._cipher(versions, salt).encrypt(nonce, plaintext, place)
+        """Encrypt an order's content for one place. 46 bytes longer than the plaintext."""
+        return seal_record(
+            self._key, label=_CONTENT_LABEL, head=_CONTENT, place=(table, row, column), plaintext=plaintext,
+            clock=self._clock,
+        )  # fmt: skip
 
-    def seal_secret(self, secret: Secret, *, table: str, row: str, column: str) -> bytes:
-        """`seal` of a secret's text, so that whoever stores one need not see it."""
-        return self.seal(secret.reveal().encode(), table=table, row=row, column=column)
+    def seal_secret(self, secret: Secret, *, table: str, row: str, column: str, version: int) -> bytes:
+        """A secret's text under that version of the master key, so that whoever stores one need not see it.
+
+        Raises BadSettings or MasterKeyMissing where the file does not hold the version.
+        """
+        return seal_record(
+            self._masters.of_version(version), label=_MASTER_LABEL, head=_head(version), place=(table, row, column),
+            plaintext=secret.reveal().encode(), clock=self._clock,
+        )  # fmt: skip
 
     def open_secret(self, sealed: bytes, *, table: str, row: str, column: str) -> Secret:
         """`open` as a secret. Raises `SealBroken`."""
         return Secret(self.open(sealed, table=table, row=row, column=column).decode())
 
     def open(self, sealed: bytes, *, table: str, row: str, column: str) -> bytes:
-        """The plaintext that was sealed for this very place. Raises `SealBroken`."""
-        versions = bytes((_FORMAT, self._master.version))
-        if len(sealed) < _HEAD_BYTES + _TAG_BYTES:
-            raise SealBroken(f"the sealed value in {table}.{column} is cut short")
-        if sealed[0] != _FORMAT:
-            raise SealBroken(f"the sealed value in {table}.{column} has a format that this version does not read")
-        if sealed[1] != self._master.version:
-            raise SealBroken(f"the sealed value in {table}.{column} is under another version of the master key")
-        salt, nonce = sealed[2 : 2 + _SALT_BYTES], sealed[2 + _SALT_BYTES : _HEAD_BYTES]
-        place = _place(versions, table, row, column)
-        try:
-            return self._cipher(versions, salt).decrypt(nonce, sealed[_HEAD_BYTES:], place)
-        except InvalidTag as fault:
-            raise SealBroken(
-                f"the sealed value in {table}.{column} was changed, moved, or sealed under another key"
-            ) from fault
+        """The plaintext that was sealed for this very place. Raises `SealBroken`.
+
+        MasterKeyMissing (which is one) where it is under a version of the master key that is not there; BadSettings
+        where that one's file cannot be read.
+        """
+        name, place = f"{table}.{column}", (table, row, column)
+        if sealed[:1] == _CONTENT[:1]:
+            if sealed[: len(_CONTENT)] != _CONTENT:
+                raise SealBroken(f"the sealed value in {name} is under another key, or cut short")
+            return open_record(
+                self._key, label=_CONTENT_LABEL, head=_CONTENT, place=place, sealed=sealed, name=name
+            )
+        version = version_of(sealed, name)
+        master = self._masters.to_open(version)
+        plaintext = open_record(
+            master, label=_MASTER_LABEL, head=_head(version), place=place, sealed=sealed, name=name
+        )
+        self._masters.stands_under(version)
+        return plaintext
 
     def mac(self, purpose: Purpose, data: bytes) -> bytes:
         """HMAC-SHA256 (32 bytes) under the purpose's own key. Compare with `hmac.compare_digest`."""
         return hmac.digest(self._mac_keys[purpose], data, hashlib.sha256)
 
     def check_value(self) -> bytes:
-        """32 bytes that tell whether a ledger was written under this master key, and nothing about the key."""
+        """32 bytes that tell whether a ledger was written under this ledger key, and nothing about the key."""
         return self.mac("check", _CHECKED)
 
     def require_check_value(self, stored: bytes) -> None:
-        """Raise `BadSettings` where the ledger's check value is another master key's."""
+        """Raise `BadSettings` where the ledger's check value is another key's."""
         if not hmac.compare_digest(stored, self.check_value()):
             raise BadSettings(
                 "secrets.master_key_file: this ledger was written under another master key: "
                 "restore the key file that belongs to it"
             )
 
-    def _cipher(self, versions: bytes, salt: bytes) -> AESGCM:
-        return AESGCM(self._master.expand(b"ordergate seal" + versions + salt))
+
+def version_of(sealed: bytes, name: str) -> int:
+    """The version of the master key that a record says it is under. SealBroken where it says none."""
+    if len(sealed) < len(_head(1)):
+        raise SealBroken(f"the sealed value in {name} is cut short")
+    if sealed[0] != _UNDER_MASTER:
+        raise SealBroken(f"the sealed value in {name} has a format that this version does not read")
+    return int.from_bytes(sealed[1:3], "big")
 
 
-def _joined(*parts: str) -> bytes:
-    """Parts so that no two lists of parts give the same bytes: each behind its length, 4 bytes big-endian."""
-    encoded = [part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
-
-
-def _place(versions: bytes, table: str, row: str, column: str) -> bytes:
-    return b"ordergate seal" + versions + _joined(table, row, column)
-
-
-def load_or_create_master_key(path: Path, may_create: bool, clock: Clock) -> Vault:
-    """The vault under the master key in `path`, which is made where it is missing and `may_create` says so.
-
-    See `secret_file` for what is asked of the file. `BadSettings`, one line, where it is not so.
-    """
-    file = SecretFile(
-        path,
-        "secrets.master_key_file",
-        sizes=(MASTER_KEY_BYTES, MASTER_KEY_BYTES),
-        missing="is not there, and is made for a new SQLite ledger only: restore it from its backup",
-    )
-    make = (lambda: clock.random_bytes(MASTER_KEY_BYTES)) if may_create else None
-    return Vault(MasterKey(file.load(make, clock)), clock)
+def _head(version: int) -> bytes:
+    return bytes((_UNDER_MASTER,)) + version.to_bytes(2, "big")

@@ -17,6 +17,7 @@ from gateway.cli.key import key
 from gateway.cli.orders import orders
 from gateway.cli.program import Program
 from gateway.cli.sandbox import sandbox
+from gateway.cli.secrets import secrets
 from gateway.cli.serve import serve
 from gateway.cli.team import team
 from gateway.cli.tenant import tenant
@@ -40,7 +41,7 @@ def ordergate() -> None:
     """The gateway between your services and OfferGrid: no order twice, none lost."""
 
 
-for _command in (team, key, tenant, token, apply, orders, audit, db, config, doctor, serve, sandbox, demo):
+for _command in (team, key, tenant, token, apply, orders, audit, secrets, db, config, doctor, serve, sandbox, demo):
     ordergate.add_command(_command)
 
 

@@ -17,7 +17,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One of a team's keys. `sealed_key` is bound to its table, its row (`key_id`) and the column `key`.
+    """One of a team's keys. `sealed_key` is bound to its table, its team and `key_id`, and the column `key`.
 
     `verified_ms`: when OfferGrid was last seen to accept it. `same_account`: it is of the team's OfferGrid account, as
     far as is known; orders that are sent with any other are looked for where they are not.
@@ -63,7 +63,10 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A token without its secret. `digest` is the keyed hash of the secret."""
+    """A token without its secret. `digest` is the keyed hash of the secret.
+
+    `last_used_day`: when it was last shown and taken, in days since 1970, UTC; None where that was never noted.
+    """
 
     token_id: str
     tenant_id: int
@@ -71,13 +74,18 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     expires_ms: int | None
     revoked_ms: int | None
+    last_used_day: int | None = None
 
 
 class DirectoryRows(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it at one `version`, read in one transaction."""
+    """All of it at one `version`, read in one transaction.
+
+    `master_version`: the version of the master key that the ledger stands under; 1 where none is written down.
+    """
 
     version: int
     teams: tuple[Team, ...]
     keys: tuple[UpstreamKey, ...]
     tenants: tuple[Tenant, ...]
     tokens: tuple[TokenRecord, ...]
+    master_version: int = 1

@@ -118,12 +118,23 @@ class Upkeep:
             await asyncio.sleep(seconds)
 
     async def _follow(self) -> None:
-        if await self._ledger.directory_version() != self._directory.snapshot.version:
-            rows = await self._ledger.directory_rows()
-            # Its end moves the version too. A quarantine begins only while nobody serves.
-            self._intake.quarantined = await self._ledger.in_quarantine()
-            self._directory.replace(rows)
-            self._metrics.know(rows.tenants)
+        before = self._directory.snapshot
+        if await self._ledger.directory_version() == before.version and before.behind is None:
+            return
+        rows = await self._ledger.directory_rows()
+        # Its end moves the version too. A quarantine begins only while nobody serves.
+        self._intake.quarantined = await self._ledger.in_quarantine()
+        self._directory.replace(rows)
+        self._metrics.know(rows.tenants)
+        behind = self._directory.snapshot.behind
+        if behind != before.behind:
+            self._tell_of_master_key(rows.master_version, behind)
+
+    def _tell_of_master_key(self, version: int, behind: str | None) -> None:
+        if behind is None:
+            self._log.info("master_key", count=version)
+        else:
+            self._log.error("master_key", error=behind)
 
     async def beat(self) -> None:
         """One durable write, by which readiness knows."""

@@ -98,7 +98,7 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
            WHERE outcome = 'in_flight' AND order_id NOT IN (SELECT order_id FROM attempts)""",
     ),
 )
-_FACTS: Final = ("ledger_id", "vault_check", "directory_version")
+_FACTS: Final = ("ledger_id", "ledger_key", "vault_check", "directory_version")
 
 _EVERYTHING: Final[Mapping[str, str]] = {
     "attempts": "SELECT * FROM attempts",
@@ -115,7 +115,7 @@ _EVERYTHING: Final[Mapping[str, str]] = {
 """How a table is read whole; one that is not here is not looked through for texts."""
 
 _SEALED_ORDERS: Final = "SELECT order_id, sealed_idempotency_key, sealed_response, sealed_answer FROM orders"
-_SEALED_KEYS: Final = "SELECT key_id, sealed_key FROM upstream_keys"
+_SEALED_KEYS: Final = "SELECT team_id || '/' || key_id, sealed_key FROM upstream_keys"
 SEALED: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("orders", _SEALED_ORDERS, ("idempotency_key", "response", "answer")),
     ("upstream_keys", _SEALED_KEYS, ("key",)),

@@ -29,7 +29,8 @@ SELECT tenant_id, tenants.name AS name, coalesce(scope, tenants.name) AS scope, 
 FROM tenants JOIN teams USING (team_id) ORDER BY tenants.name
 """
 _TOKENS: Final = """
-SELECT token_id, tenant_id, digest, created_ms, expires_ms, revoked_ms FROM tokens ORDER BY created_ms, token_id
+SELECT token_id, tenant_id, digest, created_ms, expires_ms, revoked_ms, last_used_day FROM tokens
+ORDER BY created_ms, token_id
 """
 _ADD_KEY: Final = """
 INSERT INTO upstream_keys (key_id, team_id, state, sealed_key, per_minute, per_hour, created_ms, account)
@@ -132,6 +133,7 @@ class SqliteDirectory:
                 keys=tuple(_key(row) for row in self._select(_KEYS)),
                 tenants=tuple(_tenant(row) for row in self._select(_TENANTS)),
                 tokens=tuple(TokenRecord(**row) for row in self._select(_TOKENS)),
+                master_version=self._master_version(),
             )
         return found  # noqa: RET504 - mypy cannot know that apsw's block never swallows an error
 
@@ -212,7 +214,7 @@ class SqliteDirectory:
 
     def insert_token(self, token: TokenRecord) -> None:
         values = msgspec.structs.asdict(token)
-        del values["revoked_ms"]
+        del values["revoked_ms"], values["last_used_day"]
         self._connection.execute(_ADD_TOKEN, values)
 
     def revoke_token(self, token_id: str, revoked_ms: int) -> None:
@@ -239,6 +241,11 @@ class SqliteDirectory:
 
     def verify_chain(self, marks: Marks) -> Verified:
         return verify_chain(self._connection, marks)
+
+    def _master_version(self) -> int:
+        """Which the ledger key is sealed under: the two bytes behind its format."""
+        sealed: bytes | None = self._connection.execute("SELECT value FROM meta WHERE name = 'ledger_key'").get
+        return 1 if sealed is None else int.from_bytes(sealed[1:3], "big")
 
     def _select(self, statement: str) -> Iterator[dict[str, Any]]:
         cursor = self._connection.execute(statement)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import apsw
 import msgspec
@@ -31,6 +31,8 @@ from gateway.ledger.sqlite_log import require_whole_log
 _REPLACED: Final = ".replaced-"
 _LOG: Final = "-wal"
 
+Opens = Callable[[apsw.Connection], Marks]
+
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """`replaced`: where the ledger that stood there before is kept; None where there was none."""
@@ -40,17 +42,14 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     replaced: Path | None
 
 
-def restore(
-    path: Path, backup: Path, fits: Callable[[bytes], None], clock: Clock, *, marks: Marks, who: str
-) -> Restored:
-    """Makes `backup` the ledger at `path`, durably. The backup itself stays as it is.
+def restore(path: Path, backup: Path, opens: Opens, clock: Clock, *, who: str) -> Restored:
+    """Makes `backup` the ledger at `path`, durably. The backup itself stays as it is. `who`: for the audit log.
 
-    `marks` and `who`: for the audit log.
-    `fits` raises where a ledger with this check value is not under the master key that is there. Refused where a
-    process lives on the ledger, or the backup is not a whole ledger's of this version or an older one.
+    `opens` gives what marks the copy's audit log; raises where the copy that it is given is not under the master key
+    that is there. Refused where a process lives on the ledger, or the backup is not a whole ledger's of this version or an older one.
     """
 
-    def note(connection: apsw.Connection) -> None:
+    def note(connection: apsw.Connection, marks: Marks) -> None:
         change = {"backup": backup.name}
         at_ms = clock.wall_ms()
         audit(connection, marks, at_ms=at_ms, who=who, action="db restore", subject="ledger", change=change)
@@ -64,7 +63,7 @@ def restore(
         make_folder(path.parent)
         with alone(path), partial(path) as beside:
             _copy(backup, beside)
-            orders = _prepare(beside, path, backup, fits, clock, note)
+            orders = _prepare(beside, path, backup, opens, clock, note)
             with _set_aside(path, clock) as replaced:
                 put_over(beside, path)
     return Restored(ledger=path, orders=orders, replaced=replaced)
@@ -82,9 +81,9 @@ def _prepare(
     file: Path,
     path: Path,
     backup: Path,
-    fits: Callable[[bytes], None],
+    opens: Opens,
     clock: Clock,
-    note: Callable[[apsw.Connection], None],
+    note: Callable[[apsw.Connection, Marks], None],
 ) -> int:
     """Looks the copy through, puts it into quarantine and has that noted. Returns how many orders it holds."""
     findings = check_file(file)
@@ -95,12 +94,11 @@ def _prepare(
         raise Refused(f"{backup}: its schema ({found}) is newer than this program's ({known})")
     connection = connect(file)
     try:
-        check_value: Any = connection.execute("SELECT value FROM meta WHERE name = 'vault_check'").get
-        fits(check_value or b"")
+        marks = opens(connection)
         with transaction(connection):
             tick = LedgerTime(connection, clock).tick()
             put_into_quarantine(connection, Quarantine(reason="restored", since_tick=tick), read_mark(path))
-            note(connection)
+            note(connection, marks)
         make_single(connection)
         return count_orders(connection)
     finally:

@@ -8,7 +8,7 @@ import apsw
 import msgspec
 
 from gateway.broker.directory import Directory
-from gateway.broker.vault import load_or_create_master_key
+from gateway.broker.key_file import KeyFile
 from gateway.clock import Clock, SystemClock
 from gateway.errors import Refused, StorageUnreachable
 from gateway.flow.rejoin import Looks, TeamOrders, TeamToRead
@@ -21,6 +21,7 @@ from gateway.ledger.sqlite_rejoin import Entered, Moment, rejoin, team_names, wi
 from gateway.ledger.sqlite_restore import Restored, restore
 from gateway.settings import Settings
 from gateway.wiring.actor import actor
+from gateway.wiring.sealing import unlock_backup
 from gateway.wiring.storage import Storage, open_storage
 from gateway.wiring.upstream import open_upstream
 
@@ -68,9 +69,9 @@ def back_up_ledger(settings: Settings, file: Path) -> BackedUp:
 
 def restore_ledger(settings: Settings, backup: Path) -> Restored:
     """See `sqlite_restore.restore`. BadSettings where the master key is not there, or not the backup's."""
-    path, clock = _path(settings), SystemClock()
-    vault = load_or_create_master_key(Path(settings.secrets.master_key_file), may_create=False, clock=clock)
-    return restore(path, backup, vault.require_check_value, clock, marks=vault, who=actor())
+    path, clock, key_file = _path(settings), SystemClock(), Path(settings.secrets.master_key_file)
+    KeyFile(key_file, clock).read()  # before anything is copied
+    return restore(path, backup, lambda copy: unlock_backup(copy, key_file, clock), clock, who=actor())
 
 
 def rejoin_ledger(settings: Settings, say: Callable[[str], None], without: Collection[str] = ()) -> Rejoined:

@@ -9,24 +9,25 @@ import apsw
 import msgspec
 
 from gateway.broker.administration import Administration
-from gateway.broker.vault import Vault, load_or_create_master_key
+from gateway.broker.vault import Vault
 from gateway.clock import Clock, SystemClock, new_uuid7
 from gateway.errors import StorageUnreachable
 from gateway.ledger.mark import standing
 from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_check import require_sound
-from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect, reason_of
+from gateway.ledger.sqlite_keys import SqliteKeys
 from gateway.ledger.sqlite_owner import Owner
 from gateway.settings import Settings
 from gateway.wiring.actor import actor
+from gateway.wiring.sealing import unlock
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
     """A ledger's file that was opened and whose master key fits."""
 
     path: Path
-    directory: SqliteDirectory
+    directory: SqliteKeys
     vault: Vault
     ledger_id: str
 
@@ -37,19 +38,19 @@ def open_storage(settings: Settings, clock: Clock) -> Iterator[Storage]:
     path = settings.storage.sqlite_path
     if path is None:
         raise StorageUnreachable("storage.url: this version stores in SQLite only (sqlite:///…)")
-    directory = SqliteDirectory(connect(path))
+    directory = SqliteKeys(connect(path))
     try:
         check = directory.fact("vault_check")
-        key_file = Path(settings.secrets.master_key_file)
-        vault = load_or_create_master_key(key_file, check is None, clock)
+        directory.keep_fact("ledger_id", new_uuid7(clock))
+        ledger_id: str = directory.fact("ledger_id")
+        vault = unlock(directory, Path(settings.secrets.master_key_file), ledger_id, clock).vault
         if check is None:  # before the ledger has its check value: one that has it is never begun again
             directory.begin_chain(vault, clock.wall_ms(), new=True)
-        directory.keep_fact("ledger_id", new_uuid7(clock))
         directory.keep_fact("vault_check", vault.check_value())
         vault.require_check_value(directory.fact("vault_check"))
         if directory.fact("audit_unlinked") is not None:
             directory.begin_chain(vault, clock.wall_ms(), new=False)
-        yield Storage(path=path, directory=directory, vault=vault, ledger_id=directory.fact("ledger_id"))
+        yield Storage(path=path, directory=directory, vault=vault, ledger_id=ledger_id)
     except apsw.Error as fault:
         raise StorageUnreachable(f"{path}: {reason_of(fault)}") from fault
     finally:

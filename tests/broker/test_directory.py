@@ -157,7 +157,9 @@ def test_the_active_key_comes_first_then_what_was_active_then_what_stands_by(row
 
 
 def _sealed(state: str) -> bytes:
-    return VAULT.seal_secret(Secret("sandbox-key-x"), table=KEYS_TABLE, row=f"key-{state}", column=KEY_COLUMN)
+    return VAULT.seal_secret(
+        Secret("sandbox-key-x"), table=KEYS_TABLE, row=f"1/key-{state}", column=KEY_COLUMN, version=1
+    )
 
 
 def test_a_snapshot_is_replaced_whole(rows: Rows) -> None:

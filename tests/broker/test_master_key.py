@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import gateway
-from gateway.broker.vault import MasterKey, Vault, load_or_create_master_key
+from gateway.broker.key_file import KeyFile
+from gateway.broker.vault import MasterKey, Vault
 from gateway.clock import SystemClock
 from gateway.errors import BadSettings
 
@@ -17,13 +18,18 @@ ROOT = Path(gateway.__file__).parents[1]
 PLACE = {"table": "upstream_keys", "row": "k1", "column": "secret"}
 
 
+def load(path: Path, may_create: bool, clock: SystemClock = CLOCK) -> Vault:
+    """A vault under the file's one version."""
+    return Vault(KeyFile(path, clock).read(may_create=may_create).of_version(1), clock)
+
+
 def mode(path: Path) -> int:
     return path.stat().st_mode & 0o7777
 
 
 def refusal(path: Path, *, may_create: bool = True) -> str:
     with pytest.raises(BadSettings) as caught:
-        load_or_create_master_key(path, may_create, CLOCK)
+        load(path, may_create)
     assert len(caught.value.faults) == 1
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(f"secrets.master_key_file: {path}: ")
@@ -41,15 +47,15 @@ def test_the_first_start_makes_a_key_that_only_its_owner_reads(tmp_path: Path, u
     path = tmp_path / "var" / "keys" / "master.key"
     before = os.umask(umask)
     try:
-        made = load_or_create_master_key(path, True, CLOCK)
+        made = load(path, True)
     finally:
         os.umask(before)
     assert (mode(path), mode(path.parent), mode(path.parent.parent)) == (0o600, 0o700, 0o700)
     assert len(path.read_bytes()) == 32
     assert list(path.parent.iterdir()) == [path]
-    again = load_or_create_master_key(path, False, CLOCK)
+    again = load(path, False)
     assert again.open(made.seal(b"x", **PLACE), **PLACE) == b"x"
-    assert load_or_create_master_key(path, True, CLOCK).check_value() == made.check_value()
+    assert load(path, True).check_value() == made.check_value()
 
 
 def test_a_missing_key_is_not_made_where_it_may_not_be(tmp_path: Path) -> None:
@@ -64,7 +70,7 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, wide: int) -> None:
 
 @pytest.mark.parametrize("narrow", [0o600, 0o400])
 def test_a_narrow_mode_is_taken(tmp_path: Path, narrow: int) -> None:
-    load_or_create_master_key(key_file(tmp_path / "master.key", mode=narrow), False, CLOCK)
+    load(key_file(tmp_path / "master.key", mode=narrow), False)
 
 
 @pytest.mark.parametrize("size", [0, 31, 33, 64, 1_000_000])
@@ -106,17 +112,19 @@ def test_a_directory_that_everybody_may_write_to_is_refused_unless_sticky(tmp_pa
     directory.chmod(0o777)
     assert "everybody may write to" in refusal(path)
     directory.chmod(0o1777)
-    load_or_create_master_key(path, False, CLOCK)
+    load(path, False)
 
 
 START = """
 import sys
 from pathlib import Path
-from gateway.broker.vault import load_or_create_master_key
+from gateway.broker.key_file import KeyFile
+from gateway.broker.vault import Vault
 from gateway.clock import SystemClock
 print("ready", flush=True)
 sys.stdin.readline()
-print(load_or_create_master_key(Path(sys.argv[1]), True, SystemClock()).check_value().hex())
+key = KeyFile(Path(sys.argv[1]), SystemClock()).read(may_create=True).of_version(1)
+print(Vault(key, SystemClock()).check_value().hex())
 """
 
 
@@ -157,7 +165,7 @@ def test_whoever_is_slower_keeps_the_key_of_whoever_was_faster(tmp_path: Path) -
                 key_file(path)
             return super().random_bytes(count)
 
-    late = load_or_create_master_key(path, True, Overtaken())
+    late = load(path, True, Overtaken())
     assert path.read_bytes() == bytes(range(32))
     assert late.check_value() == Vault(MasterKey(bytes(range(32))), CLOCK).check_value()
     assert list(tmp_path.iterdir()) == [path]

@@ -14,7 +14,9 @@ from typing import Any, Final, TypeVar
 
 import apsw
 
-from gateway.broker.vault import MasterKey, Vault
+from gateway.broker.key_file import KeyFile
+from gateway.broker.master_key import Masters
+from gateway.broker.vault import LedgerKey, Vault
 from gateway.clock import SystemClock
 from gateway.ledger.interface import Seals
 from gateway.sandbox.control import show_connection, show_order
@@ -127,8 +129,12 @@ def _row(columns: Mapping[str, Any], attempts: Mapping[str, Sequence[AttemptRow]
 
 
 def vault_of(folder: Path) -> Vault:
-    """What opens the content of a ledger whose master key is in `folder/var/master.key`."""
-    return Vault(MasterKey((folder / "var/master.key").read_bytes()), SystemClock())
+    """What opens the content of the ledger in `folder/var`, whose master key is beside it."""
+    facts = "SELECT value FROM meta WHERE name IN ('ledger_id', 'ledger_key') ORDER BY name"
+    found: Any = _at(folder / "var/ordergate.db", lambda connection: connection.execute(facts).fetchall())
+    (ledger_id,), (sealed,) = found
+    masters = Masters(KeyFile(folder / "var/master.key", SystemClock()).read())
+    return Vault(LedgerKey.opened(sealed, masters, ledger_id=ledger_id), SystemClock(), masters)
 
 
 def taken_of(shown: Iterable[Mapping[str, Any]]) -> list[Taken]:
