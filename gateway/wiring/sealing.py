@@ -10,7 +10,7 @@ from gateway.broker.directory import KEY_COLUMN, KEYS_TABLE, row_of_key
 from gateway.broker.key_file import SETTING, KeyFile
 from gateway.broker.master_key import Masters
 from gateway.broker.rotation import Rotated, Rotation
-from gateway.broker.vault import LedgerKey, Vault
+from gateway.broker.vault import LedgerKey, Vault, version_of
 from gateway.clock import Clock, SystemClock
 from gateway.errors import BadSettings, MasterKeyMissing, SealBroken
 from gateway.ledger.sqlite_keys import SqliteKeys
@@ -79,6 +79,7 @@ def _unlock(store: SqliteKeys, file: KeyFile, ledger_id: str, clock: Clock) -> U
         _begin(store, masters, check, ledger_id, clock)
         sealed = store.fact("ledger_key")
     key = open_ledger_key(sealed, masters, ledger_id)
+    masters.stands_under(version_of(sealed, "meta.ledger_key"))
     return Unlocked(file=file, key=key, vault=Vault(key, clock, masters))
 
 

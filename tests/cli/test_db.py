@@ -100,7 +100,7 @@ SPOILED = {
         "cut short",
     ),
     "an upstream key that is not what was sealed": (
-        "UPDATE upstream_keys SET sealed_key = zeroblob(80)",
+        "DROP TRIGGER keys_stand_under_the_ledgers_master_key; UPDATE upstream_keys SET sealed_key = zeroblob(80)",
         "sealed value in upstream_keys.key",
     ),
     "a placed order without an upstream id": (

@@ -20,6 +20,7 @@ EXPECTED = {
     "token": {"issue", "list", "revoke"},
     "orders": {"list", "show", "reconcile", "resolve"},
     "audit": {"list", "verify"},
+    "secrets": {"rotate"},
     "db": {"check", "backup", "restore", "rejoin"},
     "config": {"check", "show"},
 }

@@ -18,7 +18,6 @@ from gateway.errors import BadSettings, OperatorError, Refused, StorageUnreachab
 from gateway.ledger.mark import Mark, keep_mark, last_beat, quarantine_of
 from gateway.ledger.sqlite_backup import back_up
 from gateway.ledger.sqlite_check import check_file
-from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect
 from gateway.ledger.sqlite_restore import Restored, restore
 from tests.ledger.ledger_tools import CLOCK, ENDED, VAULT, a_disk, a_ledger, alter, claimed, dump, end, new_order

@@ -5,6 +5,7 @@ from typing import Final
 from tests.sabotage.defect import Defect
 
 _VAULT: Final = "gateway/broker/vault.py"
+_SEALING: Final = "gateway/broker/sealing.py"
 _LOGS: Final = "gateway/telemetry/logs.py"
 _VAULTS: Final = "tests/broker/test_vault.py"
 _LOGGING: Final = "tests/telemetry/test_logs.py"
@@ -13,27 +14,27 @@ DEFECTS: Final = (
     Defect(
         name="A sealed value opens in another row.",
         file=_VAULT,
-        text='return b"ordergate seal" + versions + _joined(table, row, column)',
-        by='return b"ordergate seal" + versions + _joined(table, column)',
+        text='name, place = f"{table}.{column}", (table, row, column)',
+        by='name, place = f"{table}.{column}", (table, "k1", column)',
         test=f"{_VAULTS}::test_swapped_rows_columns_and_tables_are_refused",
     ),
     Defect(
         name="A boundary between the names that a seal is bound to can be moved.",
-        file=_VAULT,
+        file=_SEALING,
         text='return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)',
         by='return b"".join(encoded)',
         test=f"{_VAULTS}::test_a_boundary_between_names_cannot_be_moved",
     ),
     Defect(
         name="Each seal has the same nonce and salt.",
-        file=_VAULT,
-        text="self._clock.random_bytes(_SALT_BYTES), self._clock.random_bytes(_NONCE_BYTES)",
+        file=_SEALING,
+        text="clock.random_bytes(_SALT_BYTES), clock.random_bytes(_NONCE_BYTES)",
         by="bytes(_SALT_BYTES), bytes(_NONCE_BYTES)",
         test=f"{_VAULTS}::test_two_seals_of_the_same_text_have_nothing_in_common_but_the_versions",
     ),
     Defect(
         name="A secret shows itself when it is printed.",
-        file=_VAULT,
+        file="gateway/broker/hidden.py",
         text="""\
     def __str__(self) -> str:
         return "***"

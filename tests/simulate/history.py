@@ -309,7 +309,8 @@ def _directory(teams: int) -> str:
         rows.append(f"INSERT INTO teams (team_id, name, created_ms) VALUES ({team}, 'team{team}', 0);")  # noqa: S608 - numbers only
         for state in KEY_STATES:
             key_id = f"key-{team}-{state}"
-            sealed = seals.seal(_secret(team, state).encode(), table="upstream_keys", row=f"{team}/{key_id}", column="key")
+            place = {"table": "upstream_keys", "row": f"{team}/{key_id}", "column": "key"}
+            sealed = seals.seal(_secret(team, state).encode(), **place)
             rows.append(  # nothing in it is anybody's text
                 "INSERT INTO upstream_keys (key_id, team_id, state, sealed_key, created_ms, verified_ms)"  # noqa: S608 - as above
                 f" VALUES ('{key_id}', {team}, '{state}', x'{sealed.hex()}', 0, 0);"
