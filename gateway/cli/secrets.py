@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def secrets() -> None:
-    """The master key, under which upstream keys and orders' contents are sealed."""
+    """The master key, and its rotation."""
 
 
 @secrets.command("rotate", example="ordergate secrets rotate")
 @click.option(
     "--drop-old",
     is_flag=True,
-    help="Take the older versions out of the key file: backups from before can be restored no more.",
+    help="Take older versions out of the key file: backups from before cannot be restored then.",
 )
 def rotate(drop_old: bool) -> None:
     """Put the ledger under a new master key, while gateways run. Again, it ends what was cut off."""

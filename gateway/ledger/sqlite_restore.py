@@ -45,8 +45,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
 def restore(path: Path, backup: Path, opens: Opens, clock: Clock, *, who: str) -> Restored:
     """Makes `backup` the ledger at `path`, durably. The backup itself stays as it is. `who`: for the audit log.
 
-    `opens` gives what marks the copy's audit log; raises where the copy that it is given is not under the master key
-    that is there. Refused where a process lives on the ledger, or the backup is not a whole ledger's of this version or an older one.
+    `opens` gives what marks the copy's audit log, and raises where the copy is not under the master key that is there.
+    Refused where a process lives on the ledger, or the backup is not a whole ledger's of this version or an older one.
     """
 
     def note(connection: apsw.Connection, marks: Marks) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from gateway.broker.vault import Vault
 from gateway.errors import BadSettings, OperatorError, Refused, StorageUnreachable
 from gateway.ledger.mark import Mark, keep_mark, last_beat, quarantine_of
 from gateway.ledger.sqlite_backup import back_up
@@ -30,15 +31,16 @@ from gateway.broker.vault import MasterKey, Vault
 from gateway.clock import SystemClock
 from gateway.ledger.sqlite_restore import restore
 VAULT = Vault(MasterKey(bytes(32)), SystemClock())
-restore(Path(sys.argv[1]), Path(sys.argv[2]), lambda _: None, SystemClock(), marks=VAULT, who="ops")
+restore(Path(sys.argv[1]), Path(sys.argv[2]), lambda _: VAULT, SystemClock(), who="ops")
 """
 
 
-def any_key(_copy: apsw.Connection) -> None: ...
+def any_key(_copy: apsw.Connection) -> Vault:
+    return VAULT
 
 
 def put_back(path: Path, backup: Path) -> Restored:
-    return restore(path, backup, any_key, CLOCK, marks=VAULT, who="ops")
+    return restore(path, backup, any_key, CLOCK, who="ops")
 
 
 def place(path: Path, *keys: str) -> None:
@@ -140,11 +142,12 @@ def test_while_a_process_lives_on_the_ledger_nothing_is_restored(path: Path, bac
 
 
 def test_no_process_begins_while_a_ledger_is_restored(path: Path, backup: Path) -> None:
-    def no_epoch_is_free(_copy: apsw.Connection) -> None:
+    def no_epoch_is_free(_copy: apsw.Connection) -> Vault:
         with pytest.raises(BlockingIOError):
             lock(path, 3)
+        return VAULT
 
-    restore(path, backup, no_epoch_is_free, CLOCK, marks=VAULT, who="ops")
+    restore(path, backup, no_epoch_is_free, CLOCK, who="ops")
 
 
 def test_while_a_command_has_the_ledger_open_nothing_is_restored(
@@ -205,13 +208,13 @@ def test_what_is_no_whole_ledger_is_refused_and_nothing_changes(
 
 
 def test_another_master_keys_backup_is_refused(path: Path, backup: Path) -> None:
-    def mine_only(copy: apsw.Connection) -> None:
+    def mine_only(copy: apsw.Connection) -> Vault:
         assert copy.execute("SELECT count(*) FROM orders").get == 2
         raise BadSettings("another master key")
 
     before = dump(path)
     with pytest.raises(BadSettings):
-        restore(path, backup, mine_only, CLOCK, marks=VAULT, who="ops")
+        restore(path, backup, mine_only, CLOCK, who="ops")
     assert dump(path) == before and files(path.parent) == {"o.db"}
 
 

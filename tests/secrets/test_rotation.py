@@ -171,6 +171,13 @@ MASTERS = Masters(Keyring(MasterKey(bytes(32)), MasterKey(b"2" * 32, version=2))
 LEDGER_KEY = LedgerKey(b"k" * 32)
 VAULT = Vault(LEDGER_KEY, CLOCK, MASTERS)
 KEY_PLACE = {"table": KEYS_TABLE, "row": row_of_key(1, "key-1"), "column": KEY_COLUMN}
+
+
+def _content(column: str) -> tuple[bytes, Callable[[bytes], object]]:
+    place = {"table": "orders", "row": "an-order", "column": column}
+    return VAULT.seal(b"a body", **place), lambda spoiled: VAULT.open(spoiled, **place)
+
+
 RECORDS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "key": (
         VAULT.seal_secret(Secret("sandbox-key-1"), **KEY_PLACE, version=2),
@@ -180,13 +187,7 @@ RECORDS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
         LEDGER_KEY.sealed(MASTERS.of_version(2), ledger_id="a-ledger", clock=CLOCK),
         lambda spoiled: LedgerKey.opened(spoiled, MASTERS, ledger_id="a-ledger"),
     ),
-    **{
-        column: (
-            VAULT.seal(b"a body", table="orders", row="an-order", column=column),
-            lambda spoiled, column=column: VAULT.open(spoiled, table="orders", row="an-order", column=column),
-        )
-        for column in ("response", "answer", "idempotency_key")
-    },
+    **{column: _content(column) for column in ("response", "answer", "idempotency_key")},
 }
 
 
@@ -215,7 +216,7 @@ def test_a_key_opens_for_no_other_team_and_under_no_other_id(one: tuple[int, str
     def place(team_id: int, key_id: str) -> dict[str, str]:
         return {"table": KEYS_TABLE, "row": row_of_key(team_id, key_id), "column": KEY_COLUMN}
 
-    sealed = VAULT.seal_secret(Secret("sandbox-key"), **place(*one), version=1)
+    sealed = VAULT.seal_secret(Secret("sandbox-key"), **place(*one), version=2)
     if one == other:
         VAULT.open_secret(sealed, **place(*other))
     else:
@@ -258,7 +259,7 @@ def test_another_process_that_seals_under_the_old_version_is_refused_by_the_ledg
         sealed = storage.vault.seal_secret(Secret("sandbox-key-late"), **place, version=rows.master_version)
         with pytest.raises(LedgerError, match="not sealed under the version"), storage.directory.change():
             storage.directory.put_sealed_key(rows.keys[0].key_id, sealed)
-        admin = Administration(storage.directory, storage.vault, CLOCK)
+        admin = Administration(storage.directory, storage.vault, CLOCK, who="ops")
         late = admin.add_key("one", Secret("sandbox-key-late"))
         assert late.sealed_key[:3] == b"\x02\x00\x02", "asked in the transaction, it is under the ledger's"
         assert isinstance(open_key(late, storage.vault), LentKey)
