@@ -127,14 +127,10 @@ class Upkeep:
         self._directory.replace(rows)
         self._metrics.know(rows.tenants)
         behind = self._directory.snapshot.behind
-        if behind != before.behind:
-            self._tell_of_master_key(rows.master_version, behind)
-
-    def _tell_of_master_key(self, version: int, behind: str | None) -> None:
-        if behind is None:
-            self._log.info("master_key", count=version)
-        else:
+        if behind is not None and behind != before.behind:
             self._log.error("master_key", error=behind)
+        elif behind is None and (rows.master_version != before.rows.master_version or before.behind):
+            self._log.info("master_key", version=rows.master_version)
 
     async def beat(self) -> None:
         """One durable write, by which readiness knows."""

@@ -535,6 +535,52 @@ def test_settling_by_hand_stopped_at_every_step(there: bool, nursery: Nursery, h
     assert not wrong, "\n".join(wrong)
 
 
+ROTATE: Final = ("secrets", "rotate", "--drop-old")
+
+
+def goes_on(life: Life, mark: str) -> list[str]:
+    """What was placed is replayed, a new order goes out with the team's key, and every record opens."""
+    before = len(life.sandbox.orders)
+    if not life.start():
+        return [f"it does not start: {life.run.log()}"]
+    answers = [life.ask("mark", KEY), life.ask(mark, f"{KEY}-{mark}")]
+    life.run.kill()
+    statuses = [answer and answer.status for answer in answers]
+    wrong = [] if statuses == [201, 201] else [f"they were told {statuses}"]
+    if len(life.sandbox.orders) != before + 1:
+        wrong.append(f"OfferGrid took {len(life.sandbox.orders) - before}")
+    return wrong
+
+
+def test_rotating_stopped_at_every_step(nursery: Nursery, home: Home, tmp_path: Path) -> None:
+    """Everything can be read, whatever was cut off, and the next rotation leaves nothing of the one before."""
+
+    def stop(stage: Stage, step: Step, how: str) -> tuple[str | None, list[str]]:
+        with stage.life() as life:
+            placed_before(life)
+            life.command(*ROTATE, crash_at=step.number, how=how)
+            stopped = life.steps()
+            wrong = goes_on(life, "after")
+            if life.command(*ROTATE):
+                wrong.append(f"it cannot be given again: {life.said()}")
+            if life.command("db", "check") or life.command("audit", "verify"):
+                wrong.append(f"the ledger is not whole: {life.said()}")
+            wrong += [f"{left.name} was left" for left in (life.folder / "var").glob(".master.key*")]
+            if (life.folder / "var/master.key").read_text().count("\n") != 3:
+                wrong.append("the key file holds more than one version")
+            wrong += [*goes_on(life, "in the end"), *life.broken()]
+            return (stopped[-1].name if len(stopped) == step.number else None), wrong
+
+    with stages(nursery, home, tmp_path) as on:
+        with on[0].life() as life:
+            placed_before(life)
+            assert life.command(*ROTATE, crash_at=0) == 0, life.said()
+            steps = life.steps()
+        wrong = play(stop, points_of(steps, every_write=SOAK), on)
+    print(f"rotating: {len(steps)} steps: {many(steps)}")  # noqa: T201  # the figures
+    assert not wrong, "\n".join(wrong)
+
+
 RESTORE: Final = ("db", "restore", "copy.db")
 REJOIN: Final = ("db", "rejoin")
 
