@@ -1,9 +1,5 @@
 """The program: `ordergate GROUP VERB`."""
 
-import os
-import sys
-from pathlib import Path
-
 import click
 
 from gateway import __version__
@@ -15,6 +11,7 @@ from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.key import key
 from gateway.cli.orders import orders
+from gateway.cli.process import keep_memory_to_itself, open_missing_streams
 from gateway.cli.program import Program
 from gateway.cli.sandbox import sandbox
 from gateway.cli.secrets import secrets
@@ -47,15 +44,9 @@ for _command in (team, key, tenant, token, apply, orders, audit, secrets, db, co
 
 def main() -> None:
     """The entry point. Ends the process."""
-    _open_missing_streams()
+    keep_memory_to_itself()
+    open_missing_streams()
     ordergate(prog_name="ordergate")
-
-
-def _open_missing_streams() -> None:
-    """A standard stream that was closed is null instead: else the ledger could get its number, and be written to."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as the process
 
 
 if __name__ == "__main__":

@@ -568,7 +568,7 @@ def test_rotating_stopped_at_every_step(nursery: Nursery, home: Home, tmp_path: 
             wrong += [f"{left.name} was left" for left in (life.folder / "var").glob(".master.key*")]
             if (life.folder / "var/master.key").read_text().count("\n") != 3:
                 wrong.append("the key file holds more than one version")
-            wrong += [*goes_on(life, "in the end"), *life.broken()]
+            wrong += [*goes_on(life, "finally"), *life.broken()]
             return (stopped[-1].name if len(stopped) == step.number else None), wrong
 
     with stages(nursery, home, tmp_path) as on:

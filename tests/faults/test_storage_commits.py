@@ -16,8 +16,8 @@ from tests.accept.world import wait_until
 from tests.faults.matrix import row
 from tests.faults.storage_tools import PATIENTLY, SOAK, Shop, a_shop, problem
 from tests.support.disk import EIO_SYNC, FULL, Rule, once, onward
+from tests.support.looked_at import LOOKED_AT
 from tests.support.needs import needs
-from tests.support.stack import SERVE
 
 pytestmark = PATIENTLY
 
@@ -100,7 +100,7 @@ def _placed_or_never_sent(shop: Shop, mark: str) -> bool:
 @needs("strace")
 def test_row_45_a_checkpoint_that_fails_loses_nothing() -> None:
     # Without the disk in between: what SQLite passes over there, Python would not.
-    with a_shop(program=SERVE) as shop:
+    with a_shop(program=LOOKED_AT) as shop:
         placed = 0
         with _refusing(shop, "fdatasync", "EIO", shop.ledger) as refused:
             while "INJECTED" not in refused.read_text():

@@ -25,6 +25,7 @@ from gateway.sandbox.thread import SandboxThread
 from tests.accept.world import wait_until
 from tests.support import promise
 from tests.support.front import Front
+from tests.support.looked_at import LOOKED_AT
 from tests.support.promise import Told
 from tests.support.records import records_of, rows_of, watch_history
 from tests.support.stack import UPSTREAM_KEY, Stack, an_order, running_stack
@@ -32,6 +33,7 @@ from tests.support.stack import UPSTREAM_KEY, Stack, an_order, running_stack
 # What every scene has in common: no breaker and no limit that one case could leave to the next; unknown orders are
 # looked for often, and proven absent soon.
 COMMON: Final[dict[str, Any]] = {
+    "program": LOOKED_AT,
     "upstream__breaker_failures": 1_000_000,
     "budget__per_minute": 0,
     "budget__per_hour": 0,
