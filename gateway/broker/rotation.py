@@ -14,7 +14,7 @@ Instances need nothing of it in time. They hold their keys opened; when they see
 the records again, and the key file where these are under a version that they do not know.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -35,8 +35,8 @@ class Store(Protocol):
     def rows(self) -> DirectoryRows: ...
     def put_ledger_key(self, sealed: bytes) -> None: ...
     def put_sealed_key(self, key_id: str, sealed: bytes) -> None: ...
-    def audit(
-        self, marks: Vault, *, at_ms: int, who: str, action: str, subject: str, change: Mapping[str, Any]
+    def audit_all(
+        self, marks: Vault, *, at_ms: int, who: str, changes: Iterable[tuple[str, str, Mapping[str, Any]]]
     ) -> None: ...
     def overwrite(self) -> None: ...
     def wipe(self) -> bool: ...
@@ -113,9 +113,10 @@ class Rotation:
                     continue
                 self._store.put_sealed_key(key.key_id, self._vault.seal_secret(secret, **place, version=version))
                 count += 1
-            change = {"from": rows.master_version, "to": version, "keys": count, "unreadable": unreadable}
-            self._store.audit(
-                self._vault, at_ms=self._clock.wall_ms(), who=self._who, action="secrets rotate",
-                subject="master key", change=change,
-            )  # fmt: skip
+            change = {
+                "keys": count, "unreadable": unreadable,
+                "from": {"version": rows.master_version}, "to": {"version": version},
+            }  # fmt: skip
+            changes = [("secrets rotate", "master key", change)]
+            self._store.audit_all(self._vault, at_ms=self._clock.wall_ms(), who=self._who, changes=changes)
         return rows.master_version, count, tuple(unreadable)

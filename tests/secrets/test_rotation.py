@@ -80,7 +80,7 @@ def test_a_rotation_is_in_the_audit_log_with_nothing_secret(home: Home) -> None:
         "SELECT who || ' ' || action || ' ' || subject || ' ' || change FROM audit WHERE action = 'secrets rotate'"
     )
     said = home.ask(row)
-    assert '"from":1' in said and '"to":2' in said and '"keys":2' in said
+    assert '"from":{"version":1},"to":{"version":2}' in said and '"keys":2' in said
     assert home.key_file.read_text().splitlines()[2].split()[1] not in said
 
 
@@ -303,7 +303,7 @@ class Died(Exception):
     """Stands for a process that is gone."""
 
 
-@pytest.mark.parametrize("at", ["put_ledger_key", "put_sealed_key", "audit", "wipe"])
+@pytest.mark.parametrize("at", ["put_ledger_key", "put_sealed_key", "audit_all", "wipe"])
 def test_cut_off_it_is_run_again_to_its_end(home: Home, at: str) -> None:
     class Dying(SqliteKeys):
         pass
