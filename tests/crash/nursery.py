@@ -36,7 +36,8 @@ for _name in (
 
 def beat_once() -> None:
     """The write by which the ledger's health is proven every second is made at the start and then left out: it would
-    fall between any two steps of an order, wherever the clock has it, and no number would name the same step twice.
+    fall between any two steps of an order, wherever the clock has it, and no number would name the same step twice. A
+    process beside the counted one beats once, too: the mark beside the ledger is not written by whoever comes second.
     """
     beat, beaten = Upkeep.beat, False
 
@@ -69,11 +70,12 @@ def become(order: dict[str, Any]) -> NoReturn:
     tell_when_asked(Path(f"held-{order['run']}"), collect=False)
     status, disk = 1, None
     try:
+        if "CRASH_STEPS" in os.environ or "CRASH_BESIDE" in os.environ:
+            beat_once()
         if "CRASH_STEPS" in os.environ:
             steps = Steps(os.environ)
             hook_sockets(steps)
             hook_files(steps)
-            beat_once()
             disk = StepsDisk(steps)  # in use for as long as there is a reference to it
         sys.argv = ["ordergate", *order["args"]]
         main()

@@ -129,9 +129,10 @@ class Life:
     def ledger(self) -> Path:
         return self.folder / "var/ordergate.db"
 
-    def launch(self, **settings: Any) -> Run:
-        """A further process on this folder, which ends with this life."""
-        run = self._nursery.run(["serve"], self.folder, self._environ(**settings))
+    def launch(self, *, beside: bool = False, **settings: Any) -> Run:
+        """A further process on this folder, which ends with this life; `beside` one whose steps are counted."""
+        environ = self._environ(**settings) | ({"CRASH_BESIDE": "1"} if beside else {})
+        run = self._nursery.run(["serve"], self.folder, environ)
         self.others.append(run)
         self._served.append(run)
         return run
@@ -378,9 +379,12 @@ class Stage:
             name = step.name if story.mixed else name
             return name, [*life.heal(), *life.broken(), *story.also(life)]
 
-    def paused_at(self, story: Story, step: Step, for_s: float) -> tuple[str | None, list[str], Records]:
+    def paused_at(
+        self, story: Story, step: Step, for_s: float
+    ) -> tuple[str | None, list[str], Records, list[Step]]:
         """As `stopped_at`; but the process stands still for that long and goes on then. Beside it runs another one,
-        launched by `before`, that the tenant asks meanwhile. With the records of what it came to.
+        launched by `before`, that the tenant asks meanwhile. With the records of what it came to, and the steps that
+        it had taken when it stood still.
         """
         with self.life() as life, ThreadPoolExecutor(1) as tenant:
             if story.before is not None:
@@ -398,7 +402,7 @@ class Stage:
             life.run.signal(signal.SIGCONT)
             asked.result()
             left = life.heal()
-            return name, [*left, *life.broken()], life.records()
+            return name, [*left, *life.broken()], life.records(), steps
 
 
 def _listens(port: int) -> bool:
