@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from gateway.cli.output import answer, cell, print_table, wants_json
-from gateway.cli.program import Command, administration
+from gateway.cli.program import Command, administration, read_settings
 from gateway.errors import BadUsage, Refused
 
 if TYPE_CHECKING:
     from gateway.broker.administration import Administration, Applied, Noted
+    from gateway.broker.applying import Prepared
     from gateway.core.tenants_file import ReadFile
+    from gateway.core.tenants_plan import TenantsFile
 
 _WORDS: Final[Mapping[str, str]] = {
     "add": "create",
@@ -29,17 +31,31 @@ _WORDS: Final[Mapping[str, str]] = {
 def apply(file: BinaryIO, dry_run: bool, prune: bool) -> None:
     """Make teams and tenants as FILE says: all of it or nothing. "-" reads standard input."""
     from gateway.core.tenants_file import LIMITS, read_tenants_file  # reading YAML loads slowly
+    from gateway.core.tenants_plan import overpromised
 
     found = read_tenants_file(file.read(LIMITS.bytes + 1), getattr(file, "name", "<stdin>"))
+    budget = read_settings().budget
     with administration() as admin:
         _require_good(admin, found)
-        shown = _apply_json(admin, found, dry_run, prune) if wants_json() else _apply(admin, found, dry_run, prune)
+        done = _apply(admin, found.wanted, dry_run, prune)
+    notes = tuple(
+        overpromised(
+            done.rows,
+            done.steps,
+            per_minute=budget.per_minute,
+            reserved_per_minute=budget.reserved_per_minute,
+        )
+    )
+    shown = done.shown
     view = {
         "changes": shown.changes,
         "kept": shown.kept,
         "unchanged": shown.unchanged,
+        "notes": notes,
         "dryRun": dry_run,
     }
+    for note in () if wants_json() else notes:
+        click.echo(f"note: {note}", err=True)
     answer(view, _summary(shown, dry_run))
 
 
@@ -51,20 +67,18 @@ def _require_good(admin: "Administration", found: "ReadFile") -> None:
     raise BadUsage("\n".join([*map(str, found.faults), *others]))
 
 
-def _apply_json(admin: "Administration", found: "ReadFile", dry_run: bool, prune: bool) -> "Applied":
-    return admin.apply(found.wanted, prune=prune, dry_run=dry_run)
-
-
-def _apply(admin: "Administration", found: "ReadFile", dry_run: bool, prune: bool) -> "Applied":
-    """Prints the plan, then does exactly that."""
+def _apply(admin: "Administration", wanted: "TenantsFile", dry_run: bool, prune: bool) -> "Prepared":
+    """Shows the plan, then does exactly that; again where somebody else was faster."""
     while True:
-        prepared = admin.prepare(found.wanted, prune=prune)
+        prepared = admin.prepare(wanted, prune=prune)
         if prepared.shown.faults:
             raise Refused("\n".join(prepared.shown.faults))
-        _print(prepared.shown)
+        if not wants_json():
+            _print(prepared.shown)
         if dry_run or admin.carry_out(prepared):
-            return prepared.shown
-        click.echo("teams or tenants were changed meanwhile; now the plan is:", err=True)
+            return prepared
+        if not wants_json():
+            click.echo("teams or tenants were changed meanwhile; now the plan is:", err=True)
 
 
 def _print(shown: "Applied") -> None:

@@ -115,6 +115,40 @@ def plan(rows: DirectoryRows, wanted: TenantsFile, *, prune: bool) -> Plan:
     return Plan(steps=tuple(steps), kept=kept, unchanged=unchanged, faults=tuple(faults))
 
 
+def overpromised(
+    rows: DirectoryRows, steps: Iterable[Step], *, per_minute: int, reserved_per_minute: int
+) -> Iterator[str]:
+    """What to know of teams whose tenants have more guaranteed to them than the team's key carries, once the steps are
+    done. `per_minute` is what a key carries that has no limit of its own; 0: no limit.
+    """
+    parts = {one.name: (one.team, _part(one)) for one in rows.tenants}
+    for step in steps:
+        match step:
+            case AddTenant():
+                parts[step.tenant.name] = (step.tenant.team, _part(step.tenant))
+            case ChangeTenant():
+                parts[step.after.name] = (step.after.team, _part(step.after))
+            case RemoveTenant():
+                del parts[step.tenant.name]
+    teams = {team.team_id: team.name for team in rows.teams}
+    own = {teams[key.team_id]: key.per_minute for key in rows.keys if key.state == "active"}
+    promised: dict[str, int] = {}
+    for team, part in parts.values():
+        promised[team] = promised.get(team, 0) + part
+    for team, together in sorted(promised.items()):
+        limit = per_minute if (found := own.get(team)) is None else found
+        share = limit - min(reserved_per_minute, limit - 1)
+        if limit and together > share:
+            yield (
+                f"the tenants of team {team} have {together} calls a minute guaranteed to them, and its orders have "
+                f"{share} in all: each part is cut down to fit"
+            )
+
+
+def _part(tenant: Tenant | NewTenant) -> int:
+    return (tenant.guaranteed_per_minute or 0) if tenant.state == "active" else 0
+
+
 def told(step: Step) -> Told:
     """The same whether the change is still to come or was made."""
     match step:

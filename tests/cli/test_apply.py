@@ -10,6 +10,7 @@ import pytest
 
 from gateway.broker.administration import Administration
 from gateway.broker.applying import Prepared
+from gateway.broker.vault import Secret
 from gateway.sandbox import SandboxThread
 from tests.accept.world import wait_until
 from tests.cli.conftest import Program
@@ -130,11 +131,43 @@ def test_as_json_it_is_one_value_and_tells_what_the_log_tells(program: Program) 
     assert dry == {**done.value, "dryRun": True}
     assert done.value["changes"] == audited(program)
     assert '"weight":1.50' in done.out
-    assert {name: done.value[name] for name in ("kept", "unchanged", "dryRun")} == {
-        "kept": [], "unchanged": 0, "dryRun": False
+    assert {name: value for name, value in done.value.items() if name != "changes"} == {
+        "kept": [], "unchanged": 0, "notes": [], "dryRun": False
     }  # fmt: skip
     again = program("--json", "apply", "-", typed="tenants: [{name: shop, team: sales}]")
-    assert again.value == {"changes": [], "kept": ["tenant till"], "unchanged": 1, "dryRun": False}
+    assert again.value == {"changes": [], "kept": ["tenant till"], "unchanged": 1, "notes": [], "dryRun": False}
+
+
+def test_parts_that_are_more_than_the_team_has_are_noted(program: Program) -> None:
+    def noted(*parts: tuple[int, str], team: str = "sales") -> list[str]:
+        tenants = [
+            f"{{name: {team}{number}, team: {team}, guaranteed_per_minute: {part}, state: {state}}}"
+            for number, (part, state) in enumerate(parts)
+        ]
+        file = written(program, f"teams: [{{name: {team}}}]\ntenants: [{', '.join(tenants)}]")
+        notes = program.within("apply", file, "--prune", "--dry-run", "--json").value["notes"]
+        done = program.within("apply", file, "--prune")
+        assert done.status == 0
+        assert done.err == "".join(f"note: {note}\n" for note in notes)
+        found: list[str] = program.within("apply", file, "--json").value["notes"]
+        assert found == notes, "as long as it is so"
+        return found
+
+    assert noted((60, "active"), (35, "active"), (9, "suspended")) == []
+    said = "the tenants of team sales have {} calls a minute guaranteed to them, and its orders have {} in all: "
+    assert noted((60, "active"), (35, "active"), (9, "active")) == [
+        said.format(104, 95) + "each part is cut down to fit"
+    ]
+    with program.administration() as admin:
+        key = admin.add_key("sales", Secret("sandbox-key-1"), per_minute=50)
+    assert noted((46, "active")) == [said.format(46, 45) + "each part is cut down to fit"]
+    assert noted((45, "active")) == []
+    with program.administration() as admin:
+        admin.revoke_key("sales", key.key_id)
+    assert len(noted((1_000_000, "active"), team="lab")) == 1
+    with program.administration() as admin:
+        admin.add_key("lab", Secret("sandbox-key-2"), per_minute=0)
+    assert noted((1_000_000, "active"), team="lab") == []
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--dry-run",)], ids=" ".join)
