@@ -119,9 +119,21 @@ def nothing_goes_out(stack: Stack, sandbox: SandboxThread, *names: str) -> None:
             looked = client.get(path)
         assert "ordergate db rejoin" in problem(looked, 503, "ledger-unavailable")["detail"], "it may be untrue"
         assert int(looked.headers["retry-after"]) >= 1
+    operators_look_only(stack, json.loads(listed))
     assert reasons(stack) == ["rejoin needed"]
     assert posts(sandbox) == before
     assert program(stack).within("orders", "list", "--json").out == listed
+
+
+def operators_look_only(stack: Stack, listed: list[dict[str, Any]]) -> None:
+    """The quarantine, as operators see it over HTTP: the ledger is shown as it is, and no order changes."""
+    headers = {"authorization": f"Bearer {stack.admin_token}"}
+    with httpx.Client(base_url=stack.admin_url, headers=headers, timeout=30, trust_env=False) as operator:
+        assert operator.get("/admin/orders?limit=100").json()["orders"] == listed
+        word = {"notPlaced": True, "reason": "a word"}
+        changes = [operator.post(f"/admin/orders/{row['orderId']}/resolve", json=word) for row in listed]
+        for refused in (operator.post("/admin/orders/reconcile", json={}), *changes):
+            assert "db rejoin" in problem(refused, 409, "conflict")["detail"]
 
 
 def orders_are_taken(stack: Stack) -> None:
