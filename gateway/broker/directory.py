@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.broker.vault import Secret
 from gateway.clock import Clock
-from gateway.core.directory import DirectoryRows, KeyState, Tenant, TokenRecord, UpstreamKey
+from gateway.core.directory import DAY_MS, DirectoryRows, KeyState, Tenant, TokenRecord, UpstreamKey
 from gateway.core.tokens import parse
 from gateway.errors import BadSettings, MasterKeyMissing, SealBroken
 
@@ -61,6 +61,8 @@ class Directory:
         self._clock = clock
         self._no_such_token = vault.mac(TOKEN_PURPOSE, b"")
         self._now = _snapshot(rows, vault, {})
+        self._used: dict[str, int] = {}
+        self._unwritten: dict[str, int] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -93,7 +95,23 @@ class Directory:
             return "revoked"
         if record.expires_ms is not None and record.expires_ms <= self._clock.wall_ms():
             return "expired"
+        self._note_use(record)
         return now.tenants[record.tenant_id]
+
+    def take_used(self) -> dict[str, int]:
+        """The tokens that were shown for the first time on their day since this was last asked, with that day."""
+        taken, self._unwritten = self._unwritten, {}
+        return taken
+
+    def give_back_used(self, taken: Mapping[str, int]) -> None:
+        """They could not be written down, and are given again."""
+        self._unwritten = {**taken, **self._unwritten}
+
+    def _note_use(self, record: TokenRecord) -> None:
+        """On an order's way: nothing is written here, and of a token that was seen today nothing is noted."""
+        day = self._clock.wall_ms() // DAY_MS
+        if day > self._used.get(record.token_id, record.last_used_day or 0):
+            self._used[record.token_id] = self._unwritten[record.token_id] = day
 
     def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None:
         """The team's active key, else another usable one; None where it has none."""

@@ -7,6 +7,7 @@ import click
 from gateway.cli.output import answer, answer_rows, moment, wants_json
 from gateway.cli.program import Group, administration
 from gateway.core.directory import TokenRecord
+from gateway.core.tenancy import day
 from gateway.core.tokens import parse, seconds_of
 from gateway.errors import BadUsage
 
@@ -51,10 +52,10 @@ def issue(tenant: str, expires_in: int | None) -> None:
 @token.command("list", example="ordergate token list shop")
 @click.argument("tenant")
 def list_tokens(tenant: str) -> None:
-    """List a tenant's tokens by their ids."""
+    """List a tenant's tokens by their ids, with the day on which each was last used."""
     with administration() as admin:
         views = [{"tokenId": found.token_id, "tenant": tenant, **_times(found)} for found in admin.tokens(tenant)]
-    columns = ("token", "tenant", "created", "expires", "revoked")
+    columns = ("token", "tenant", "created", "expires", "revoked", "last used")
     answer_rows(views, columns, (view.values() for view in views))
 
 
@@ -74,4 +75,5 @@ def _times(found: TokenRecord) -> dict[str, str | None]:
         "createdAt": moment(found.created_ms),
         "expiresAt": moment(found.expires_ms),
         "revokedAt": moment(found.revoked_ms),
+        "lastUsedDay": day(found.last_used_day),
     }

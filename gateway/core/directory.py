@@ -1,10 +1,12 @@
 """Teams, upstream keys, tenants and tokens as values: what the ledger stores and the broker decides with."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 KeyState = Literal["standby", "active", "retiring", "revoked", "refused"]
+DAY_MS: Final = 86_400_000
+
 TenantState = Literal["active", "suspended"]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.clock import rfc3339
-from gateway.core.directory import Tenant, TenantState, TokenRecord, UpstreamKey
+from gateway.core.directory import DAY_MS, Tenant, TenantState, TokenRecord, UpstreamKey
 from gateway.core.enrich import MAX_METADATA_BYTES, is_reserved
 from gateway.core.json_text import read_object
 from gateway.errors import BadRequest, BadUsage
@@ -120,12 +120,18 @@ def token_view(tenant: str, token: TokenRecord) -> dict[str, Any]:
         "createdAt": moment(token.created_ms),
         "expiresAt": moment(token.expires_ms),
         "revokedAt": moment(token.revoked_ms),
+        "lastUsedDay": day(token.last_used_day),
     }
 
 
 def moment(wall_ms: int | None) -> str | None:
     """RFC 3339, or None where there is none."""
     return None if wall_ms is None else rfc3339(wall_ms)
+
+
+def day(number: int | None) -> str | None:
+    """`2026-01-02` of days since 1970, or None where there is none."""
+    return None if number is None else rfc3339(number * DAY_MS)[:10]
 
 
 def _raw(members: Mapping[str, str]) -> dict[str, msgspec.Raw]:

@@ -5,7 +5,7 @@ Each loop is supervised: what it raises is logged, and it goes on. None of them 
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -30,6 +30,9 @@ RECOVER_EVERY_S: Final = 2.0
 """A process that is gone must not keep its orders for more than 10 s."""
 
 REAP_EVERY_S: Final = 5.0
+NOTE_EVERY_S: Final = 10.0
+"""How long after a token was first shown on a day that is written down. A process that ends in between forgets it."""
+
 REJOIN_NEEDED: Final = "rejoin needed"
 
 
@@ -37,6 +40,7 @@ class Watched(Protocol):
     """The part of the ledger that upkeep needs."""
 
     async def beat(self) -> None: ...
+    async def note_used(self, days: Mapping[str, int]) -> None: ...
     async def recover(self, in_hand: Callable[[], Collection[str]]) -> tuple[int, int]: ...
     async def reap(self, ttl_s: float) -> int: ...
     async def directory_version(self) -> int: ...
@@ -106,6 +110,7 @@ class Upkeep:
             loops.create_task(self._every(COUNT_EVERY_S, self._count))
             loops.create_task(self._every(RECOVER_EVERY_S, self._recover))
             loops.create_task(self._every(REAP_EVERY_S, self._reap))
+            loops.create_task(self._every(NOTE_EVERY_S, self._note_used))
 
     async def _every(self, seconds: float, step: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -146,6 +151,17 @@ class Upkeep:
     async def _reap(self) -> None:
         if forgotten := await self._ledger.reap(self._kept_s()):
             self._log.info("reaped", count=forgotten)
+
+    async def _note_used(self) -> None:
+        """At most one write a day for each token and process, and mostly one for many tokens."""
+        used = self._directory.take_used()
+        if not used:
+            return
+        try:
+            await self._ledger.note_used(used)
+        except LedgerError:
+            self._directory.give_back_used(used)
+            raise
 
     def _kept_s(self) -> float:
         """For how long after it settled an order may still be named: by its key, or by its body, whoever's it is."""

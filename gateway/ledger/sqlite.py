@@ -6,7 +6,7 @@ hand is still somebody's. The commands that only look, or change the directory, 
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -42,7 +42,7 @@ from gateway.ledger.interface import (
 from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.mark import quarantine_of
 from gateway.ledger.sqlite_alone import last_epoch
-from gateway.ledger.sqlite_directory import SqliteDirectory, refuse_key
+from gateway.ledger.sqlite_directory import SqliteDirectory, note_used, refuse_key
 from gateway.ledger.sqlite_engine import close, connect, patient, reason_of, transaction
 from gateway.ledger.sqlite_orders import OrderWrites, unsettled_of_owners
 from gateway.ledger.sqlite_owner import Owner
@@ -180,10 +180,13 @@ class SqliteLedger:
         now = self._clock.wall_ms()
         return await self._writer.run(lambda connection: refuse_key(connection, self._seals, key_id, now))
 
-    async def beat(self) -> None:
-        """One small durable write, by which readiness knows that the ledger takes any; and a look at its files.
+    async def note_used(self, days: Mapping[str, int]) -> None:
+        """Writes the day on which each of these tokens was last shown, unless a later one stands there."""
+        await self._writer.run(lambda connection: note_used(connection, days))
 
-        LedgerClosed, and `broken`, where the files were removed or replaced: what is written would be lost.
+    async def beat(self) -> None:
+        """One small durable write, by which readiness knows that the ledger takes any; and a look at its files:
+        LedgerClosed, and `broken`, where they were removed or replaced, since what is written would be lost.
         """
         number = await self._writer.run(self._beat)
         if not await asyncio.to_thread(self._owner.intact):

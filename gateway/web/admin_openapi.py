@@ -88,7 +88,10 @@ def _answers() -> Json:
     key_state, tenant_state = {"enum": list(get_args(KeyState))}, {"enum": list(get_args(TenantState))}
     members = {"type": "object", "additionalProperties": _ANYTHING}
     key = {"team": ref("Name"), "keyId": TEXT, "state": key_state}
-    times = {"createdAt": MOMENT, "expiresAt": MAYBE_MOMENT, "revokedAt": MAYBE_MOMENT}
+    last_used = {"type": ["string", "null"], "format": "date"}
+    times = {
+        "createdAt": MOMENT, "expiresAt": MAYBE_MOMENT, "revokedAt": MAYBE_MOMENT, "lastUsedDay": last_used,
+    }  # fmt: skip
     token_id = {"type": "string", "minLength": 8 * ID_BYTES // 5, "maxLength": 16}
     change = {"action": TEXT, "subject": TEXT, "change": {"type": "object"}}
     broken = {"number": {"type": "integer"}, "what": TEXT}

@@ -162,6 +162,48 @@ def _sealed(state: str) -> bytes:
     )
 
 
+class Calendar(SystemClock):
+    """A clock whose day a test sets."""
+
+    def __init__(self, day: int) -> None:
+        self.day = day
+
+    def wall_ms(self) -> int:
+        return self.day * 86_400_000 + 3_600_000
+
+
+def test_a_tokens_day_is_noted_once_and_only_of_a_token_that_was_taken(rows: Rows) -> None:
+    clock = Calendar(20_000)
+    directory = Directory(rows[0], VAULT, clock)
+    good, other = (parse(rows[1][name]) for name in ("good", "other"))
+    assert good and other
+    for text in (rows[1]["revoked"], rows[1]["expired"], _wrong(rows[1]["good"]), "nonsense"):
+        directory.authenticate(text)
+    assert directory.take_used() == {}
+    for _ in range(3):
+        directory.authenticate(rows[1]["good"])
+    assert directory.take_used() == {good.token_id: 20_000}
+    directory.authenticate(rows[1]["good"])
+    assert directory.take_used() == {}, "it was given already"
+    clock.day = 19_999
+    directory.authenticate(rows[1]["good"])
+    assert directory.take_used() == {}, "a clock that steps back is no news"
+    clock.day = 20_001
+    directory.authenticate(rows[1]["good"])
+    directory.authenticate(rows[1]["other"])
+    taken = directory.take_used()
+    assert taken == {good.token_id: 20_001, other.token_id: 20_001}
+    directory.give_back_used(taken)
+    assert directory.take_used() == taken
+
+
+def test_what_another_process_has_noted_today_is_not_noted_again(rows: Rows) -> None:
+    noted = tuple(msgspec.structs.replace(record, last_used_day=20_000) for record in rows[0].tokens)
+    directory = Directory(msgspec.structs.replace(rows[0], tokens=noted), VAULT, Calendar(20_000))
+    directory.authenticate(rows[1]["good"])
+    assert directory.take_used() == {}
+
+
 def test_a_snapshot_is_replaced_whole(rows: Rows) -> None:
     directory = Directory(rows[0], VAULT, CLOCK)
     before = directory.snapshot

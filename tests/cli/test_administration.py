@@ -12,6 +12,7 @@ from gateway.clock import SystemClock
 from gateway.core.tokens import parse
 from gateway.wiring import open_storage
 from tests.cli.conftest import Program
+from tests.ledger.ledger_tools import alter
 
 KEY = "sandbox-key-0123456789-canary"
 
@@ -171,6 +172,10 @@ def test_tokens_are_printed_once_and_known_by_their_ids(program: Program) -> Non
     revoked = program("token", "revoke", token.token_id, "--json").value
     listed = program("token", "list", "shop", "--json")
     assert [one["revokedAt"] for one in listed.value] == [revoked["revokedAt"], None]
+    assert [one["lastUsedDay"] for one in listed.value] == [None, None]
+    alter(program.folder / "var/ordergate.db", "UPDATE tokens SET last_used_day = 20000 WHERE revoked_ms IS NULL")
+    again = program("token", "list", "shop", "--json").value
+    assert [one["lastUsedDay"] for one in again] == [None, "2024-10-04"]
     table = program.within("token", "list", "shop").out
-    assert token.token_id in table
+    assert token.token_id in table and "2024-10-04" in table
     assert token.secret not in table + listed.out

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def test_ready_after_a_write_until_it_is_5_s_old_or_draining_or_the_disk_fills(t
 def test_upkeep_follows_the_directory_and_outlives_every_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("FOLLOW_EVERY_S", "BEAT_EVERY_S", "COUNT_EVERY_S", "RECOVER_EVERY_S", "REAP_EVERY_S"):
+    loops = ("FOLLOW", "BEAT", "COUNT", "RECOVER", "REAP", "NOTE")
+    for name in (f"{loop}_EVERY_S" for loop in loops):
         monkeypatch.setattr(upkeep, name, 0.01)
     path = tmp_path / "o.db"
 
@@ -119,6 +121,66 @@ def test_upkeep_follows_the_directory_and_outlives_every_fault(
         assert {event["event"] for event in events} == {"ledger", "defect"}
         assert "canary" not in stream.getvalue()
         assert b'tenant="shop"' in metrics.render("")[0]
+        store.close()
+        await ledger.close()
+
+    asyncio.run(play())
+
+
+def test_the_day_of_a_token_is_written_once_whatever_fails_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "FOLLOW_EVERY_S", 0.01)
+    monkeypatch.setattr(upkeep, "NOTE_EVERY_S", 0.01)
+    path = tmp_path / "o.db"
+
+    class Moody(SqliteLedger):
+        writes = 0
+
+        async def note_used(self, days: Mapping[str, int]) -> None:
+            self.writes += 1
+            if self.writes == 1:
+                raise LedgerBusy("busy")
+            await super().note_used(days)
+
+    async def play() -> None:
+        ledger = Moody(path, VAULT, CLOCK, lambda *_: None)
+        store = SqliteDirectory(connect(path))
+        administration = Administration(store, VAULT, CLOCK, who="ops")
+        administration.add_team("team")
+        administration.add_tenant(NewTenant(name="shop", team="team"))
+        issued = administration.issue_token("shop")
+        token, never_shown = issued.token.text(), administration.issue_token("shop").record.token_id
+        directory = Directory(await ledger.directory_rows(), VAULT, CLOCK)
+        version = store.version()
+        keeping = asyncio.ensure_future(
+            Upkeep(
+                ledger=ledger,
+                directory=directory,
+                intake=Intake(),
+                readiness=Readiness(clock=CLOCK, intake=Intake(), folder=tmp_path, min_free_bytes=1),
+                metrics=Metrics(version="0", spec_digest="0"),
+                log=make_log(level="info", style="json", clock=CLOCK, stream=io.StringIO()),
+                ttl_s=60,
+                implicit_window_s=0,
+            ).run()
+        )
+
+        async def is_written() -> bool:
+            directory.authenticate(token)  # again and again, all on one day
+            return any(record.last_used_day is not None for record in store.rows().tokens)
+
+        await until(is_written)
+        for _ in range(100):
+            directory.authenticate(token)
+            await asyncio.sleep(0.001)
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+        days = {record.token_id: record.last_used_day for record in store.rows().tokens}
+        assert days == {issued.record.token_id: CLOCK.wall_ms() // 86_400_000, never_shown: None}
+        assert ledger.writes == 2, "the one that failed, and one"
+        assert store.version() == version, "nobody has to read the directory again for it"
         store.close()
         await ledger.close()
 
