@@ -1,13 +1,14 @@
 """`ordergate apply`: teams and tenants as a file says."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
 from gateway.cli.output import answer, cell, print_table, wants_json
 from gateway.cli.program import Command, administration, read_settings
-from gateway.errors import BadUsage, Refused
+from gateway.errors import BadUsage, LedgerError, OperatorError, Refused
 
 if TYPE_CHECKING:
     from gateway.broker.administration import Administration, Applied, Noted
@@ -35,8 +36,8 @@ def apply(file: BinaryIO, dry_run: bool, prune: bool) -> None:
 
     found = read_tenants_file(file.read(LIMITS.bytes + 1), getattr(file, "name", "<stdin>"))
     budget = read_settings().budget
+    _require_good(found)
     with administration() as admin:
-        _require_good(admin, found)
         done = _apply(admin, found.wanted, dry_run, prune)
     notes = tuple(
         overpromised(
@@ -59,11 +60,13 @@ def apply(file: BinaryIO, dry_run: bool, prune: bool) -> None:
     answer(view, _summary(shown, dry_run))
 
 
-def _require_good(admin: "Administration", found: "ReadFile") -> None:
-    """BadUsage with every fault of the file, and with what the ledger says against the rest of it."""
+def _require_good(found: "ReadFile") -> None:
+    """BadUsage with every fault of the file, and with what the ledger, if it can be asked, says against the rest."""
     if not found.faults:
         return
-    others = admin.prepare(found.wanted, prune=False).shown.faults
+    others: tuple[str, ...] = ()
+    with suppress(OperatorError, LedgerError), administration() as admin:
+        others = admin.prepare(found.wanted, prune=False).shown.faults
     raise BadUsage("\n".join([*map(str, found.faults), *others]))
 
 

@@ -189,6 +189,15 @@ def test_a_bad_file_is_exit_2_with_all_its_faults_and_what_the_ledger_says(
     assert audited(program) == before
 
 
+def test_a_bad_file_is_told_whatever_is_wrong_with_the_ledger(program: Program) -> None:
+    (program.folder / "var").mkdir()
+    (program.folder / "var/ordergate.db").write_bytes(b"not a ledger, nor any database at all" * 100)
+    assert program.within("apply", written(program, "teams: []")).status == 5
+    bad = program.within("apply", written(program, "teams: 3"))
+    assert (bad.status, bad.out) == (2, "")
+    assert bad.err.endswith(":1:8: teams: must be a list, not a number\n")
+
+
 @pytest.mark.parametrize("options", [(), ("--json",), ("--dry-run",)], ids=" ".join)
 def test_what_the_ledger_does_not_allow_is_exit_4_and_nothing_is_done(
     program: Program, options: tuple[str, ...]
