@@ -77,7 +77,10 @@ def _apply(admin: "Administration", wanted: "TenantsFile", dry_run: bool, prune:
         if prepared.shown.faults:
             raise Refused("\n".join(prepared.shown.faults))
         if not wants_json():
-            _print(prepared.shown)
+            with suppress(
+                BrokenPipeError
+            ):  # whoever reads has seen enough of it, and has asked for it all the same
+                _print(prepared.shown)
         if dry_run or admin.carry_out(prepared):
             return prepared
         if not wants_json():

@@ -239,6 +239,17 @@ def test_where_somebody_was_faster_the_plan_is_shown_anew(
     assert [row["subject"] for row in audited(program)] == ["sales", "shop", "till"]
 
 
+def test_it_is_done_whoever_reads_the_plan_to_its_end(program: Program) -> None:
+    file = written(program, "teams:\n" + "".join(f"  - name: t{number}\n" for number in range(5_000)))
+    with program.started("apply", file) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().split() == ["do", "to", "from", "→", "to"]
+        process.stdout.close()
+        assert process.wait(60) == 0
+    with program.administration() as admin:
+        assert len(admin.teams()) == 5_000
+
+
 def test_teams_and_tenants_are_removed(program: Program) -> None:
     program.within("apply", written(program, FILE))
     token = program.within("token", "issue", "shop", "--json").value["tokenId"]
