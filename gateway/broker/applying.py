@@ -1,6 +1,6 @@
 """Administering all at once: teams and tenants as a file says, in one transaction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -17,6 +17,7 @@ from gateway.core.tenants_plan import (
     RemoveTenant,
     Step,
     TenantsFile,
+    overpromised,
     plan,
     told,
 )
@@ -29,13 +30,14 @@ TRIES: Final = 10
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
     """What is done, or would be. `changes` as the audit log tells them, in the order in which they are done. `kept`:
     what the file's lists lack and stays, unless it is pruned. `unchanged`: how many are as the file says. `faults`: why
-    none of it can be done.
+    none of it can be done. `notes`: what is as the file says, and not as whoever wrote it may think.
     """
 
     changes: tuple[Noted, ...]
     kept: tuple[str, ...]
     unchanged: int
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +72,20 @@ class Applying(Teams, Tenants):
         found = plan(rows, wanted, prune=prune)
         faults = [*found.faults, *(fault for step in found.steps if (fault := self._unsettled(step)))]
         changes = tuple(noted(told(step)) for step in found.steps)
-        shown = Applied(changes=changes, kept=found.kept, unchanged=found.unchanged, faults=tuple(faults))
+        shown = Applied(
+            changes=changes,
+            kept=found.kept,
+            unchanged=found.unchanged,
+            faults=tuple(faults),
+            notes=self._notes(rows, found.steps),
+        )
         return Prepared(steps=found.steps, rows=rows, shown=shown)
+
+    def _notes(self, rows: DirectoryRows, steps: Sequence[Step]) -> tuple[str, ...]:
+        if self._budget is None:
+            return ()
+        per_minute, reserved = self._budget.per_minute, self._budget.reserved_per_minute
+        return tuple(overpromised(rows, steps, per_minute=per_minute, reserved_per_minute=reserved))
 
     def carry_out(self, prepared: Prepared) -> bool:
         """Does exactly that, in one transaction. False, and nothing is done: a team or a tenant was changed meanwhile.

@@ -12,6 +12,7 @@ from gateway.core.audit import AuditRow, Marks, Verified
 from gateway.core.directory import DirectoryRows, Team, Tenant, TokenRecord, UpstreamKey
 from gateway.core.tenants_plan import Told
 from gateway.errors import NoSuch
+from gateway.settings import Budget
 
 
 class Store(Protocol):
@@ -59,13 +60,16 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Office:
-    """`who` makes the changes: a user of the operating system, or `admin-token`. Belongs to one thread."""
+    """`who` makes the changes: a user of the operating system, or `admin-token`. `budget`: what keys carry that have no
+    limits of their own; None: nobody asks. Belongs to one thread.
+    """
 
-    def __init__(self, store: Store, vault: Keeps, clock: Clock, *, who: str) -> None:
+    def __init__(self, store: Store, vault: Keeps, clock: Clock, *, who: str, budget: Budget | None = None) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock
         self._who = who
+        self._budget = budget
 
     def _note(
         self,

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from gateway.cli.output import answer, cell, print_table, wants_json
-from gateway.cli.program import Command, administration, read_settings
+from gateway.cli.program import Command, administration
 from gateway.errors import BadUsage, LedgerError, OperatorError, Refused
 
 if TYPE_CHECKING:
     from gateway.broker.administration import Administration, Applied, Noted
-    from gateway.broker.applying import Prepared
     from gateway.core.tenants_file import ReadFile
     from gateway.core.tenants_plan import TenantsFile
 
@@ -32,30 +31,19 @@ _WORDS: Final[Mapping[str, str]] = {
 def apply(file: BinaryIO, dry_run: bool, prune: bool) -> None:
     """Make teams and tenants as FILE says: all of it or nothing. "-" reads standard input."""
     from gateway.core.tenants_file import LIMITS, read_tenants_file  # reading YAML loads slowly
-    from gateway.core.tenants_plan import overpromised
 
     found = read_tenants_file(file.read(LIMITS.bytes + 1), getattr(file, "name", "<stdin>"))
-    budget = read_settings().budget
     _require_good(found)
     with administration() as admin:
-        done = _apply(admin, found.wanted, dry_run, prune)
-    notes = tuple(
-        overpromised(
-            done.rows,
-            done.steps,
-            per_minute=budget.per_minute,
-            reserved_per_minute=budget.reserved_per_minute,
-        )
-    )
-    shown = done.shown
+        shown = _apply(admin, found.wanted, dry_run, prune)
     view = {
         "changes": shown.changes,
         "kept": shown.kept,
         "unchanged": shown.unchanged,
-        "notes": notes,
+        "notes": shown.notes,
         "dryRun": dry_run,
     }
-    for note in () if wants_json() else notes:
+    for note in () if wants_json() else shown.notes:
         click.echo(f"note: {note}", err=True)
     answer(view, _summary(shown, dry_run))
 
@@ -70,7 +58,7 @@ def _require_good(found: "ReadFile") -> None:
     raise BadUsage("\n".join([*map(str, found.faults), *others]))
 
 
-def _apply(admin: "Administration", wanted: "TenantsFile", dry_run: bool, prune: bool) -> "Prepared":
+def _apply(admin: "Administration", wanted: "TenantsFile", dry_run: bool, prune: bool) -> "Applied":
     """Shows the plan, then does exactly that; again where somebody else was faster."""
     while True:
         prepared = admin.prepare(wanted, prune=prune)
@@ -82,7 +70,7 @@ def _apply(admin: "Administration", wanted: "TenantsFile", dry_run: bool, prune:
             ):  # whoever reads has seen enough of it, and has asked for it all the same
                 _print(prepared.shown)
         if dry_run or admin.carry_out(prepared):
-            return prepared
+            return prepared.shown
         if not wants_json():
             click.echo("teams or tenants were changed meanwhile; now the plan is:", err=True)
 

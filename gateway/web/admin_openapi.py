@@ -115,7 +115,7 @@ def _answers() -> Json:
         "IssuedToken": _object(tokenId=token_id, token=TEXT, tenant=ref("Name"), expiresAt=MAYBE_MOMENT),
         "Applied": _object(
             changes={"type": "array", "items": _object(**change)}, kept={"type": "array", "items": TEXT},
-            unchanged=_COUNT, dryRun=_FLAG,
+            unchanged=_COUNT, notes={"type": "array", "items": TEXT}, dryRun=_FLAG,
         ),
         "Reconciled": _object(**dict.fromkeys(reconciled, _COUNT)),
         "AuditPage": _object(audit={"type": "array", "items": ref("AuditRow")}, nextCursor=MAYBE_TEXT),

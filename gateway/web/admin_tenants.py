@@ -115,6 +115,7 @@ def _apply(admin: Administration, asked: Asked) -> Any:
         "changes": applied.changes,
         "kept": applied.kept,
         "unchanged": applied.unchanged,
+        "notes": applied.notes,
         "dryRun": dry_run,
     }
 

@@ -112,6 +112,10 @@ class OperatorsDesk:
         timeout_s = self._parts.settings.upstream.timeout_s
         return await try_key(self._upstream, lent, placed, self._parts.clock, timeout_s=timeout_s)
 
+    def _administration(self, directory: SqliteDirectory) -> Administration:
+        parts = self._parts
+        return Administration(directory, parts.storage.vault, parts.clock, who=WHO, budget=parts.settings.budget)
+
     def _done(self, work: Callable[[Administration], T]) -> T:
         """In one of the desk's threads, on a connection that nobody else has meanwhile."""
         storage = self._parts.storage
@@ -120,7 +124,7 @@ class OperatorsDesk:
         except Empty:
             directory = SqliteDirectory(connect(storage.path))
         try:
-            found = work(Administration(directory, storage.vault, self._parts.clock, who=WHO))
+            found = work(self._administration(directory))
         except (OperatorError, Problem):  # the connection is as good as before
             self._idle.put(directory)
             raise

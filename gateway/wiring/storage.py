@@ -100,7 +100,7 @@ def open_administration(settings: Settings) -> Iterator[Administration]:
     """Administration on a connection of its own, beside whatever runs; its changes wait their turn."""
     clock = SystemClock()
     with open_storage(settings, clock) as storage, storage.directory.patient():
-        yield Administration(storage.directory, storage.vault, clock, who=actor())
+        yield Administration(storage.directory, storage.vault, clock, who=actor(), budget=settings.budget)
 
 
 @contextmanager
