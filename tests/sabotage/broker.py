@@ -7,6 +7,7 @@ from tests.sabotage.defect import Defect
 _VAULT: Final = "gateway/broker/vault.py"
 _SEALING: Final = "gateway/broker/sealing.py"
 _LOGS: Final = "gateway/telemetry/logs.py"
+_ROTATION: Final = "tests/secrets/test_rotation.py"
 _VAULTS: Final = "tests/broker/test_vault.py"
 _LOGGING: Final = "tests/telemetry/test_logs.py"
 
@@ -51,6 +52,61 @@ DEFECTS: Final = (
         text="        if mode & 0o077:\n",
         by="        if False:\n",
         test="tests/broker/test_master_key.py::test_a_key_open_to_others_is_refused",
+    ),
+    Defect(
+        name="An upstream key is bound to its id only, and can be moved to another team.",
+        file="gateway/broker/directory.py",
+        text='    return f"{team_id}/{key_id}"',
+        by="    return key_id",
+        test=f"{_ROTATION}::test_two_teams_keys_swapped_are_refused",
+    ),
+    Defect(
+        name="A record under an older version of the master key is opened, though the ledger is beyond it.",
+        file="gateway/broker/master_key.py",
+        text="        if version < self._oldest:\n",
+        by="        if False:\n",
+        test=f"{_ROTATION}::test_an_old_record_put_back_is_refused_though_its_version_is_still_in_the_file",
+    ),
+    Defect(
+        name="A new version of the master key stands in its file before it is on the disk.",
+        file="gateway/broker/secret_file.py",
+        text="        os.fsync(descriptor)\n        beside.replace(path)\n",
+        by="        beside.replace(path)\n",
+        test="tests/secrets/test_key_file.py::test_it_is_durable_before_it_stands_there",
+    ),
+    Defect(
+        name="After a rotation the old records are still in the database's free space.",
+        file="gateway/broker/rotation.py",
+        text="            self._store.overwrite()\n",
+        by="",
+        test=f"{_ROTATION}::test_no_old_record_is_left_in_any_file_of_the_ledger",
+    ),
+    Defect(
+        name="A process whose key file is behind lends none of the keys that it has opened.",
+        file="gateway/broker/directory.py",
+        text="lent = opened.get((key.team_id, key.key_id)) or KeyUnreadable(key_id=key.key_id)",
+        by="lent = KeyUnreadable(key_id=key.key_id)",
+        test=f"{_ROTATION}::test_a_running_process_follows_and_one_that_cannot_keeps_what_it_has_opened",
+    ),
+    Defect(
+        name="A gateway that dies badly leaves its memory, keys and all, in a core dump.",
+        file="gateway/cli/main.py",
+        text="    keep_memory_to_itself()\n",
+        by="",
+        test="tests/secrets/test_memory.py::test_a_gateway_that_dies_badly_leaves_no_core_dump",
+    ),
+    Defect(
+        name="What a secret is shown as, wherever it is shown, is the secret.",
+        file="gateway/broker/hidden.py",
+        text="""\
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(***)"
+""",
+        by="""\
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({getattr(self, '_text', '***')})"
+""",
+        test="tests/secrets/test_canaries.py::test_what_is_an_askers_own_holds_no_secret_all_the_same",
     ),
     Defect(
         name="A key that was refused or revoked is lent.",
