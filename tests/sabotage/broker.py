@@ -106,7 +106,7 @@ DEFECTS: Final = (
     def __repr__(self) -> str:
         return f"{type(self).__name__}({getattr(self, '_text', '***')})"
 """,
-        test="tests/secrets/test_canaries.py::test_what_is_an_askers_own_holds_no_secret_all_the_same",
+        test=f"{_VAULTS}::test_a_traceback_with_locals_does_not_show_a_secret",
     ),
     Defect(
         name="A key that was refused or revoked is lent.",

@@ -41,7 +41,7 @@ def reachable() -> Iterator[Any]:
 
 def shown() -> Iterator[str]:
     for one in reachable():
-        module = type(one).__module__
+        module: Any = type(one).__module__  # some make more of it than a text
         if isinstance(module, str) and module.startswith(ROOMS):
             yield f"{module}.{type(one).__qualname__}: {shows(one)}"
 
