@@ -91,6 +91,7 @@ def _begin(store: SqliteKeys, masters: Masters, check: bytes | None, ledger_id: 
     older = Vault(key, clock, masters)
     if check is not None:
         older.require_check_value(check)
+    store.overwrite()
     with store.begin_ledger_key() as mine:
         if not mine:
             return

@@ -75,11 +75,11 @@ DEFECTS: Final = (
         test="tests/secrets/test_key_file.py::test_it_is_durable_before_it_stands_there",
     ),
     Defect(
-        name="After a rotation the old records are still in the database's free space.",
-        file="gateway/broker/rotation.py",
-        text="            self._store.overwrite()\n",
-        by="",
-        test=f"{_ROTATION}::test_no_old_record_is_left_in_any_file_of_the_ledger",
+        name="What was written over is still in the database's free space.",
+        file="gateway/ledger/sqlite_keys.py",
+        text='self._connection.pragma("secure_delete", 1)',
+        by='self._connection.pragma("secure_delete", 0)',
+        test=f"{_ROTATION}::test_no_record_of_an_older_ledger_is_left_after_its_rotation",
     ),
     Defect(
         name="A process whose key file is behind lends none of the keys that it has opened.",
@@ -87,6 +87,13 @@ DEFECTS: Final = (
         text="lent = opened.get((key.team_id, key.key_id)) or KeyUnreadable(key_id=key.key_id)",
         by="lent = KeyUnreadable(key_id=key.key_id)",
         test=f"{_ROTATION}::test_a_running_process_follows_and_one_that_cannot_keeps_what_it_has_opened",
+    ),
+    Defect(
+        name="The old records stay in the write-ahead log after a rotation.",
+        file="gateway/ledger/sqlite_keys.py",
+        text='"PRAGMA wal_checkpoint(TRUNCATE)"',
+        by='"PRAGMA wal_checkpoint(PASSIVE)"',
+        test=f"{_ROTATION}::test_no_old_record_is_left_in_any_file_of_the_ledger",
     ),
     Defect(
         name="A gateway that dies badly leaves its memory, keys and all, in a core dump.",

@@ -86,7 +86,10 @@ def test_a_rotation_is_in_the_audit_log_with_nothing_secret(home: Home) -> None:
 
 def test_no_old_record_is_left_in_any_file_of_the_ledger(home: Home) -> None:
     keeper = connect(home.ledger)  # or the log is gone with the last connection, by itself
+    with open_administration(home.settings) as admin:  # so that the old ones are in the log, too
+        admin.add_key("one", Secret("sandbox-key-more"))
     old = [home.fact("ledger_key"), *home.sealed_keys().values()]
+    assert old[-1][31:] in home.files()["ordergate.db-wal"]
     assert all(any(record[31:] in content for content in home.files().values()) for record in old)
     assert home.rotate().wiped
     assert not [name for name, content in home.files().items() for record in old if record[31:] in content]
@@ -371,6 +374,17 @@ def test_an_older_ledger_goes_on_with_its_contents_and_says_what_rests_on_versio
     with home.opened() as storage:
         assert storage.vault.open(content, **CONTENT) == b"a body"
     assert opens(home)
+
+
+def test_no_record_of_an_older_ledger_is_left_after_its_rotation(home: Home) -> None:
+    """They were shorter by a byte: what is written anew lies elsewhere, and the old place must be emptied."""
+    made_older(home)
+    keeper = connect(home.ledger)
+    old = list(home.sealed_keys().values())
+    assert all(record[31:] in b"".join(home.files().values()) for record in old)
+    assert home.rotate().wiped
+    assert not [name for name, content in home.files().items() for record in old if record[31:-1] in content]
+    keeper.close()
 
 
 def test_an_older_ledger_under_another_master_key_is_refused_before_anything_is_written(home: Home) -> None:
