@@ -36,7 +36,8 @@ def ledger(tmp_path: Path) -> Iterator[apsw.Connection]:
         """INSERT INTO tenants (name, team_id, state, require_idempotency_key, defaults, enforced, created_ms)
            VALUES ('shop', 1, 'active', 0, '{}', '{}', 1)"""
     )
-    connection.execute("INSERT INTO meta (name, value) VALUES ('ledger_id', 'mine'), ('vault_check', 'x')")
+    facts = {"ledger_id": "mine", "ledger_key": b"\1\0\1 and more", "vault_check": "x"}
+    connection.executemany("INSERT INTO meta (name, value) VALUES (?, ?)", facts.items())
     put_into_quarantine(connection, Quarantine(reason="restored", since_tick=1))
     begin_chain(connection, VAULT, 1, new=True)
     yield connection
