@@ -211,6 +211,10 @@ class InternalError(Problem):
     type, title, status = "internal-error", "A defect of Ordergate", 500
 
 
+class BudgetExhausted(Problem):
+    type, title, status = "budget-exhausted", "The key's budget, or the tenant's part of it, is used up", 429
+
+
 class UpstreamCredentials(Problem):
     type, title, status = "upstream-credentials", "OfferGrid does not accept the team's key", 502
 

@@ -4,13 +4,16 @@ One immutable snapshot, replaced whole when the ledger's directory has moved. No
 """
 
 import hmac
+from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
+from msgspec import structs
 
 from gateway.broker.vault import Secret
 from gateway.clock import Clock
+from gateway.core.budget_terms import Limits, Terms, terms_of
 from gateway.core.directory import DAY_MS, DirectoryRows, KeyState, Tenant, TokenRecord, UpstreamKey
 from gateway.core.tokens import parse
 from gateway.errors import BadSettings, MasterKeyMissing, SealBroken
@@ -30,10 +33,11 @@ class Opens(Protocol):
 
 
 class LentKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A team's key, ready for the transport."""
+    """A team's key, ready for the transport. `terms`: what it may carry; None where nobody counts."""
 
     key_id: str
     secret: Secret
+    terms: Terms | None = None
 
 
 class KeyUnreadable(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,11 +60,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 class Directory:
     """Holds the current snapshot. `replace` swaps it; everything else only looks."""
 
-    def __init__(self, rows: DirectoryRows, vault: Opens, clock: Clock) -> None:
+    def __init__(self, rows: DirectoryRows, vault: Opens, clock: Clock, limits: Limits | None = None) -> None:
+        """`limits`: of the keys that have none of their own; None: nothing is counted."""
         self._vault = vault
         self._clock = clock
+        self._limits = limits
         self._no_such_token = vault.mac(TOKEN_PURPOSE, b"")
-        self._now = _snapshot(rows, vault, {})
+        self._now = _snapshot(rows, vault, limits, {})
         self._used: dict[str, int] = {}
         self._unwritten: dict[str, int] = {}
 
@@ -76,7 +82,7 @@ class Directory:
             for key in keys
             if isinstance(key, LentKey)
         }
-        self._now = _snapshot(rows, self._vault, opened)
+        self._now = _snapshot(rows, self._vault, self._limits, opened)
 
     def authenticate(self, shown: str) -> Tenant | AuthFailure:
         """The tenant whose token this is, or why it is none's; the same work for every well-formed token."""
@@ -131,8 +137,8 @@ Opened = Mapping[tuple[int, str], LentKey]
 """Keys by team and id."""
 
 
-def _snapshot(rows: DirectoryRows, vault: Opens, opened: Opened) -> Snapshot:
-    keys, behind = _usable(rows, vault, opened)
+def _snapshot(rows: DirectoryRows, vault: Opens, limits: Limits | None, opened: Opened) -> Snapshot:
+    keys, behind = _usable(rows, vault, limits, opened)
     return Snapshot(
         version=rows.version,
         rows=rows,
@@ -147,11 +153,15 @@ _FIRST: Final[Sequence[KeyState]] = ("active", "retiring", "standby")
 
 
 def _usable(
-    rows: DirectoryRows, vault: Opens, opened: Opened
+    rows: DirectoryRows, vault: Opens, limits: Limits | None, opened: Opened
 ) -> tuple[dict[int, list[LentKey | KeyUnreadable]], str | None]:
     """Each team's usable keys: the active one first, then what was active lately, then what stands by."""
     found: dict[int, list[LentKey | KeyUnreadable]] = {}
     behind: str | None = None
+    parts: defaultdict[int, dict[int, int | None]] = defaultdict(dict)
+    for tenant in rows.tenants:
+        if tenant.state == "active":
+            parts[tenant.team_id][tenant.tenant_id] = tenant.guaranteed_per_minute
     for key in sorted((key for key in rows.keys if key.is_usable), key=lambda key: _FIRST.index(key.state)):
         lent: LentKey | KeyUnreadable
         try:
@@ -160,6 +170,11 @@ def _usable(
             # Nothing is wrong with the record: the master key was rotated, and this process cannot follow yet.
             behind = str(fault)
             lent = opened.get((key.team_id, key.key_id)) or KeyUnreadable(key_id=key.key_id)
+        if limits is not None and isinstance(lent, LentKey):
+            terms = terms_of(
+                key.key_id, limits, parts[key.team_id], per_minute=key.per_minute, per_hour=key.per_hour
+            )
+            lent = structs.replace(lent, terms=terms)
         found.setdefault(key.team_id, []).append(lent)
     return found, behind
 

@@ -8,7 +8,7 @@ import click
 
 from gateway.cli.output import answer, answer_rows
 from gateway.cli.program import Group, config_file, read_settings
-from gateway.settings import NOT_YET, Settings, describe_settings
+from gateway.settings import Settings, describe_settings
 from gateway.settings.model import section_types
 from gateway.settings.reader import DEFAULT_FILE
 
@@ -21,12 +21,12 @@ def config() -> None:
 @config.command("check", example="ordergate config check --config new.yaml")
 def check() -> None:
     """Check file and environment, and tell every fault with its line."""
-    settings = read_settings()
+    read_settings()
     file = file_read()
-    idle = [(name, source) for name, source in settings.sources if name in NOT_YET]
-    said = [f"the settings are good; {f'{file} was read' if file else 'there is no file, so defaults apply'}"]
-    said += [f"{name} is set, but this version does not act on it yet ({source})" for name, source in idle]
-    answer({"file": file, "notActedOn": [name for name, _ in idle]}, "\n".join(said))
+    answer(
+        {"file": file},
+        f"the settings are good; {f'{file} was read' if file else 'there is no file, so defaults apply'}",
+    )
 
 
 @config.command("show", example="ordergate config show")

@@ -25,12 +25,12 @@ def key() -> None:
 @click.option(
     "--per-minute",
     type=click.IntRange(0, MOST["per_minute"]),
-    help="This key's own limit; 0 is none. Not acted on yet.",
+    help="This key's own limit; 0 is none.",
 )
 @click.option(
     "--per-hour",
     type=click.IntRange(0, MOST["per_hour"]),
-    help="This key's own limit; 0 is none. Not acted on yet.",
+    help="This key's own limit; 0 is none.",
 )
 def add(team: str, key_file: BinaryIO | None, per_minute: int | None, per_hour: int | None) -> None:
     """Add a key that is read from standard input; a team's first one is active, later ones stand by."""

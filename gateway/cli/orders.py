@@ -16,7 +16,7 @@ from gateway.errors import BadUsage, Refused
 from gateway.ledger.interface import OrderFilter, StoredOrder
 
 if TYPE_CHECKING:
-    from gateway.ledger.sqlite import SqliteReader
+    from gateway.ledger.sqlite_reader import SqliteReader
 
 _PAGE: Final = 500  # orders read at once: the ledger is free for others between two pages
 _FOR_PEOPLE: Final = 100

@@ -24,7 +24,7 @@ def tenant() -> None:
 @click.option(
     "--guaranteed-per-minute",
     type=click.IntRange(0, MOST["guaranteed_per_minute"]),
-    help="Its part of the team's budget. Not acted on yet.",
+    help="Its part of the team's budget.",
 )
 @click.option(
     "--implicit-window-s",

@@ -81,7 +81,7 @@ class Breaker:
 def _usable(evidence: Evidence, verdict: Verdict) -> bool | None:
     """None where the attempt says nothing of OfferGrid: it was not made for a reason of this side."""
     match evidence:
-        case NotSent(reason="too_late" | "no_connection" | "defect"):
+        case NotSent(reason="too_late" | "no_connection" | "no_budget" | "defect"):
             return None
         case NotSent() | Sent():
             return False

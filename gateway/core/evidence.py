@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 NotSentReason = Literal[
-    "connect_refused", "connect_timeout", "unresolvable", "tls", "too_late", "no_connection", "defect"
+    "connect_refused", "connect_timeout", "unresolvable", "tls", "too_late", "no_connection", "no_budget", "defect"
 ]
 SentReason = Literal["timeout", "broken"]
 

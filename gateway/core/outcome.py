@@ -26,9 +26,12 @@ Cause = Literal[
     "unusable_answer",
 ]  # fmt: skip
 
-Withdrawal = Literal["overloaded", "draining", "hung_up", "no_key", "breaker", "no_ledger", "defect"]
-"""Why an order that waited for its turn is not sent: no place in time, the instance stops, its tenant does not wait any
-more, the team's key was taken away, OfferGrid is left alone, the ledger did not take the intent, or a defect.
+Withdrawal = Literal[
+    "overloaded", "budget", "paused", "draining", "hung_up", "no_key", "breaker", "no_ledger", "defect"
+]
+"""Why an order that waited for its turn is not sent: no place in time, no budget in time, OfferGrid asked to be left
+alone with the key, the instance stops, its tenant does not wait any more, the team's key was taken away, OfferGrid is
+left alone, the ledger did not take the intent, or a defect.
 """
 
 Ending = Literal[Cause, Withdrawal, "gone", "absent", "late", "resolved"]

@@ -11,6 +11,7 @@ makes an unknown order out of one that was safely not placed.
 import email.utils
 import math
 from datetime import UTC
+from http import HTTPStatus
 from typing import Final
 
 from gateway.core.evidence import Answered, Evidence, NotSent
@@ -51,6 +52,13 @@ def pause_before_resend(
         case _:
             return None
     return pause if left_s - pause >= timeout_s / 2 else None
+
+
+def asked_pause_s(evidence: Evidence, *, wall_ms: int) -> int | None:
+    """For how long OfferGrid wants no call with the key that this attempt was made with; None where it does not say."""
+    if isinstance(evidence, Answered) and evidence.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return retry_after_s(evidence.retry_after, wall_ms=wall_ms)
+    return None
 
 
 def retry_after_s(value: str | None, *, wall_ms: int) -> int:

@@ -4,18 +4,20 @@ An answer is always made from what the ledger holds, so that a replay goes throu
 answer and says the same bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
 from msgspec import structs
 
+from gateway.core.budget import Allowance, Shortage
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.lifecycle import Outcome
 from gateway.core.outcome import Cause, Ending, Judged, Verdict, Withdrawal
 from gateway.core.problems import MEDIA_TYPE, AboutOrder, document, upstream_body
 from gateway.core.resend import retry_after_s
 from gateway.errors import (
+    BudgetExhausted,
     Draining,
     InternalError,
     LedgerUnavailable,
@@ -36,6 +38,8 @@ RETRY_UNREACHABLE_S: Final = 1
 RETRY_UNKNOWN_S: Final = 5
 RETRY_CREDENTIALS_S: Final = 60
 """A key is mended by people."""
+
+WINDOW_S: Final[Mapping[str, int]] = {"minute": 60, "hour": 3600}
 
 _DETAILS: Final[Mapping[Cause, str]] = {
     "placed": "",
@@ -102,6 +106,10 @@ def withdrawal_problem(why: Withdrawal) -> Problem:
     match why:
         case "overloaded":
             return Overloaded("No place came free in time.")
+        case "budget":
+            return BudgetExhausted("The key's budget did not allow the order in time.")
+        case "paused":
+            return UpstreamThrottled("OfferGrid is over the key's limit and asked for a pause.")
         case "draining":
             return Draining("Send the order to another instance, or again in a moment.")
         case "hung_up":
@@ -114,6 +122,18 @@ def withdrawal_problem(why: Withdrawal) -> Problem:
             return LedgerUnavailable("The intent could not be written down.")
         case "defect":
             return InternalError("The gateway failed before sending anything.")
+
+
+class NotNow(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an order that waited is not sent, and in how many seconds it may be worth another try."""
+
+    why: Withdrawal
+    retry_s: int = 1
+
+
+def not_now(short: Shortage) -> NotNow:
+    """A budget that is short: `retry-after` is when it allows the order, if nobody else comes first."""
+    return NotNow(why="paused" if short.why == "paused" else "budget", retry_s=max(1, -(-short.wait_ms // 1000)))
 
 
 def withdrawn(problem: Problem, why: Withdrawal, *, order_id: str, request_id: str) -> Settlement:
@@ -186,6 +206,15 @@ def problem_answer(
         order_id=order_id,
         headers=(*problem.headers, *retry),
     )
+
+
+def with_allowances(answer: Answer, allowances: Sequence[Allowance]) -> Answer:
+    """Says what is left of the budget, in the fields of the IETF's draft: one item a window, in whole seconds."""
+    if not allowances:
+        return answer
+    policy = ", ".join(f'"{each.window}";q={each.limit};w={WINDOW_S[each.window]}' for each in allowances)
+    left = ", ".join(f'"{each.window}";r={each.left};t={-(-each.next_ms // 1000)}' for each in allowances)
+    return structs.replace(answer, headers=(*answer.headers, ("ratelimit-policy", policy), ("ratelimit", left)))
 
 
 def matched_by_body(answer: Answer) -> Answer:

@@ -11,12 +11,13 @@ import msgspec
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.clock import Clock, new_uuid7
 from gateway.core.breaker import Advice, Breaker
+from gateway.core.evidence import NotSent
 from gateway.core.outcome import Withdrawal
-from gateway.errors import Draining, Problem, UpstreamCredentials, UpstreamUnavailable
+from gateway.errors import Draining, LedgerError, Problem, UpstreamCredentials, UpstreamUnavailable
 from gateway.flow.answer import RETRY_CREDENTIALS_S
 from gateway.flow.intake import Intake
 from gateway.flow.known import RETRY_SOON_S
-from gateway.flow.ports import LendsKeys, Shows
+from gateway.flow.ports import CountsReads, LendsKeys, Shows
 from gateway.telemetry.metrics import Metrics
 
 
@@ -39,6 +40,7 @@ class Gate:
         *,
         intake: Intake,
         keys: LendsKeys,
+        reads: CountsReads,
         breaker: Breaker,
         upstream: Shows,
         clock: Clock,
@@ -47,6 +49,7 @@ class Gate:
     ) -> None:
         self._intake = intake
         self._keys = keys
+        self._reads = reads
         self._breaker = breaker
         self._upstream = upstream
         self._clock = clock
@@ -73,6 +76,8 @@ class Gate:
         """One harmless read: an order of an id that nobody has."""
         began = self._clock.monotonic()
         self._metrics.breaker(self._breaker.state)
+        if not await self._may_read(key):
+            return self._breaker.looked(NotSent(reason="no_budget"), began)  # it is left alone for a while longer
         evidence = await self._upstream.show_order(
             new_uuid7(self._clock), key=key.secret, deadline=began + self._look_s
         )
@@ -81,6 +86,12 @@ class Gate:
         advice = self._breaker.looked(evidence, now)
         self._metrics.breaker(self._breaker.state)
         return advice
+
+    async def _may_read(self, key: LentKey) -> bool:
+        try:
+            return key.terms is None or await self._reads.take_read(key.terms) is None
+        except LedgerError:
+            return False
 
 
 def _why_no_key(key: KeyUnreadable | None) -> str:

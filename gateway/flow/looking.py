@@ -21,6 +21,8 @@ from gateway.core.absence import Mode, Sight, Witnesses, sight_of
 from gateway.core.cadence import Cadence
 from gateway.core.evidence import Answered, Evidence, NotSent
 from gateway.core.listing import ListedOrder, Page, joined, read_page
+from gateway.core.resend import asked_pause_s
+from gateway.flow.ports import CountsReads
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
 
@@ -103,6 +105,7 @@ class Looker:
         *,
         upstream: Lists,
         keys: LendsKey,
+        reads: CountsReads,
         clock: Clock,
         metrics: Metrics,
         ledger_id: str,
@@ -112,6 +115,7 @@ class Looker:
     ) -> None:
         self._upstream = upstream
         self._keys = keys
+        self._reads = reads
         self._clock = clock
         self._metrics = metrics
         self._ledger_id = ledger_id
@@ -155,7 +159,9 @@ class Looker:
                 return "no_key"
             if lent.key_id != key.key_id:  # another key's pages may be another account's
                 return "failed"
-            page = await self._page(reading, wanted.team, key.secret, cadence, url)
+            if not await self._counted(lent, until):
+                return "failed"
+            page = await self._page(reading, wanted.team, lent, cadence, url)
             if not isinstance(page, Page):
                 return page
             reading.pages.append(page)
@@ -172,15 +178,30 @@ class Looker:
             await self._sleep(wait_s)
         return True
 
+    async def _counted(self, key: LentKey, until: float) -> bool:
+        """Whether the call is counted against the key's reserve; waits for it, but not beyond `until`."""
+        while key.terms is not None:
+            short = await self._reads.take_read(key.terms)
+            if short is None:
+                break
+            wait_s = short.wait_ms / 1000
+            if self._clock.monotonic() + wait_s > until:
+                return False
+            await self._sleep(wait_s)
+        return True
+
     async def _page(
-        self, reading: _Reading, team: str, key: Secret, cadence: Cadence, url: str | None
+        self, reading: _Reading, team: str, key: LentKey, cadence: Cadence, url: str | None
     ) -> Page | Trouble:
         async with self._at_once:
             now = self._clock.monotonic()
             reading.began = now if reading.began is None else reading.began
             reading.asked.add(url)
             cadence.called(now)
-            evidence = await self._ask(team, key, now + PAGE_TIMEOUT_S, url, reading.spent_bytes)
+            evidence = await self._ask(team, key.secret, now + PAGE_TIMEOUT_S, url, reading.spent_bytes)
+            pause_s = asked_pause_s(evidence, wall_ms=self._clock.wall_ms())
+            if pause_s is not None:
+                await self._reads.pause_key(key.key_id, pause_s)
             if not isinstance(evidence, Answered) or not 200 <= evidence.status < 300:
                 return "failed"
             reading.spent_bytes += len(evidence.body)

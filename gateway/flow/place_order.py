@@ -23,16 +23,15 @@ What a crash leaves behind:
 Until there is a row, `not_placed` is said only of orders that the ledger does not know.
 """
 
-import asyncio
 from typing import Final
 
 from msgspec import structs
 
-from gateway.broker.admission import Admission, Turn
+from gateway.broker.admission import Admission, Lane, Turn
 from gateway.broker.directory import LentKey
 from gateway.clock import Clock
 from gateway.core.evidence import Evidence, NotSent, Sent
-from gateway.core.outcome import Judged, Verdict, Withdrawal
+from gateway.core.outcome import Judged, Verdict
 from gateway.errors import (
     InternalError,
     LedgerError,
@@ -45,11 +44,14 @@ from gateway.errors import (
 from gateway.flow.answer import (
     RETRY_UNKNOWN_S,
     Answer,
+    NotNow,
     answer_from,
     attempt_end,
     matched_by_body,
+    not_now,
     retry_s_of,
     settlement_of,
+    with_allowances,
     withdrawal_problem,
     withdrawn,
 )
@@ -57,10 +59,11 @@ from gateway.flow.describe import Describer
 from gateway.flow.gate import Gate, Refusal
 from gateway.flow.intake import Intake
 from gateway.flow.known import RETRY_SOON_S, answer_known, ledger_unavailable, refused, rejoin_needed
+from gateway.flow.line import Line
 from gateway.flow.ports import OrderRequest
 from gateway.flow.sending import InHand, Sender
 from gateway.flow.settle import Settler
-from gateway.ledger.interface import AttemptStart, Claimed, Known, Ledger, NewOrder
+from gateway.ledger.interface import AttemptStart, Claimed, Known, Ledger, NewOrder, Patience, Short
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
 
@@ -90,6 +93,7 @@ class OrderFlow:
         self._gate = gate
         self._admission = admission
         self._sender = sender
+        self._line = Line(admission, intake, clock, metrics, log)
         self._settler = Settler(ledger, intake)
         self._intake = intake
         self._clock = clock
@@ -112,12 +116,10 @@ class OrderFlow:
             key = await self._gate.key_for(request.tenant.team_id, request.tenant.team)
             if isinstance(key, Refusal):
                 return await self._refuse_new(key, order, request)
-            if self._admission.enter_at_once():
-                try:
-                    return await self._place_at_once(order, request, key, times)
-                finally:
-                    self._admission.leave()
-            turn = self._admission.join()
+            lane = Lane(request.tenant.team_id, request.tenant.tenant_id)
+            if self._admission.enter_at_once(lane):
+                return await self._place_at_once(order, request, key, lane, times)
+            turn = self._admission.join(lane)
             if turn is None:
                 too_many = Overloaded("Too many orders are waiting already.")
                 full = Refusal(why="overloaded", problem=too_many, retry_s=RETRY_SOON_S)
@@ -139,91 +141,111 @@ class OrderFlow:
         return refused(problem, request, RETRY_SOON_S) if known is None else answer_known(known, request)
 
     async def _place_at_once(
-        self, order: NewOrder, request: OrderRequest, key: LentKey, times: OrderTimes
+        self, order: NewOrder, request: OrderRequest, key: LentKey, lane: Lane, times: OrderTimes
     ) -> Answer:
-        """Claim and intent in one durable write."""
-        began = self._clock.monotonic()
-        self._metrics.admission_wait(0.0)
-        claim = await self._claim(order, request, self._attempt_with(key))
-        if not isinstance(claim, Claimed):
-            return claim
-        return await self._send(self._sender.in_hand(claim, request, key, times, began), order)
+        """Claim and intent in one durable write; the claim alone where the key's budget is short, and then the line."""
+        try:
+            began = self._clock.monotonic()
+            wait_s = 0.0 if self._admission.is_full else self._line.patience_s(request)
+            patience = Patience(wait_ms=int(1000 * wait_s), only_part=self._admission.others_wait(lane))
+            claim = await self._claim(order, request, self._attempt_with(key), patience)
+            if not isinstance(claim, Claimed):
+                return claim
+            if claim.short is None:
+                self._metrics.admission_wait(0.0)
+                return await self._send(self._sender.in_hand(claim, request, key, times, began), order)
+        finally:
+            self._admission.leave()
+        turn = self._admission.join(lane, claim.short)
+        if turn is None:  # it filled up meanwhile
+            return await self._withdraw(claim, request, NotNow(why="overloaded"))
+        return await self._wait_and_send(claim, order, request, turn, times)
 
     async def _place_in_turn(self, order: NewOrder, request: OrderRequest, turn: Turn, times: OrderTimes) -> Answer:
         """The claim first, so that a second request finds it; then the wait for a place; then the intent."""
         claim: Claimed | Answer | None = None
         try:
-            claim = await self._claim(order, request, None)
+            claim = await self._claim(order, request, None, Patience())
         finally:
             if not isinstance(claim, Claimed):
                 self._admission.quit(turn)
         if not isinstance(claim, Claimed):
             return claim
-        try:
-            began = self._clock.monotonic()
-            why_not = await self._wait(request, turn)
-            times.waited_s = self._clock.monotonic() - began
+        return await self._wait_and_send(claim, order, request, turn, times)
+
+    async def _wait_and_send(
+        self, claim: Claimed, order: NewOrder, request: OrderRequest, turn: Turn, times: OrderTimes
+    ) -> Answer:
+        """Waits for a place, and with it for the key's budget, until both are there or its patience ends."""
+        joined = self._clock.monotonic()
+        until = joined + self._line.patience_s(request)
+        while True:
+            why_not = await self._line.wait(claim.order_id, request, turn, until)
+            times.waited_s = self._clock.monotonic() - joined
             self._metrics.admission_wait(times.waited_s)
-        except Exception:  # noqa: BLE001 - an order that waits for ever would be nobody's
-            self._log.exception("defect", where="order", request_id=request.request_id, order_id=claim.order_id)
-            why_not = "defect"
-        if why_not is not None:
-            return await self._withdraw(claim, request, why_not)
-        try:
-            began = self._clock.monotonic()
-            key = await self._gate.key_for(request.tenant.team_id, request.tenant.team)
-            if isinstance(key, Refusal):  # things changed while the order waited
-                return await self._withdraw(claim, request, key.why)
+            if why_not is not None:
+                return await self._withdraw(claim, request, why_not)
+            went: Answer | Short | None = None
             try:
-                claim = await self._ledger.start(claim, self._attempt_with(key))
-            except LedgerError:
-                return await self._withdraw(claim, request, "no_ledger")
-            return await self._send(self._sender.in_hand(claim, request, key, times, began), order)
-        finally:
-            self._admission.leave()
+                went = await self._start_and_send(claim, order, request, times)
+            finally:
+                if not isinstance(went, Short):
+                    self._admission.leave()
+            if not isinstance(went, Short):
+                return went
+            turn = self._admission.put_back(turn, went.short)
+
+    async def _start_and_send(
+        self, claim: Claimed, order: NewOrder, request: OrderRequest, times: OrderTimes
+    ) -> Answer | Short:
+        """With a place. `Short`: the key's budget does not allow it, and it is queued as before."""
+        began = self._clock.monotonic()
+        key = await self._gate.key_for(request.tenant.team_id, request.tenant.team)
+        if isinstance(key, Refusal):  # things changed while the order waited
+            return await self._withdraw(claim, request, NotNow(why=key.why))
+        try:
+            started = await self._ledger.start(claim, self._attempt_with(key))
+        except LedgerError:
+            return await self._withdraw(claim, request, NotNow(why="no_ledger"))
+        if isinstance(started, Short):
+            return started
+        return await self._send(self._sender.in_hand(started, request, key, times, began), order)
 
     async def _claim(
-        self, order: NewOrder, request: OrderRequest, attempt: AttemptStart | None
+        self, order: NewOrder, request: OrderRequest, attempt: AttemptStart | None, patience: Patience
     ) -> Claimed | Answer:
-        """Stage 3. The answer where there is nothing to send: it is known, or the ledger cannot take it."""
+        """Stage 3. The answer where there is nothing to send: it is known, or it cannot be taken."""
         try:
-            claim = await self._ledger.claim(order, attempt)
+            claim = await self._ledger.claim(order, attempt, patience)
         except LedgerError as fault:  # a ledger that takes no writes may still say what it knows
             problem = Overloaded(str(fault)) if isinstance(fault, LedgerOverloaded) else LedgerUnavailable(_UNTAKEN)
             refusal = Refusal(why="no_ledger", problem=problem, retry_s=RETRY_SOON_S)
             return await self._refuse_new(refusal, order, request)
+        if isinstance(claim, Short):
+            self._metrics.budget_rejected(request.tenant, claim.short.why)
+            why_not = not_now(claim.short)
+            answer = refused(withdrawal_problem(why_not.why), request, why_not.retry_s)
+            return with_allowances(answer, claim.allowances)
         return answer_known(claim, request) if isinstance(claim, Known) else claim
 
     def _attempt_with(self, key: LentKey) -> AttemptStart:
-        return AttemptStart(key_id=key.key_id, started_ms=self._clock.wall_ms())
+        return AttemptStart(key_id=key.key_id, started_ms=self._clock.wall_ms(), terms=key.terms)
 
-    async def _wait(self, request: OrderRequest, turn: Turn) -> Withdrawal | None:
-        """None with a place; else why the order is not sent."""
-        hung_up = asyncio.ensure_future(request.hung_up())
-        draining = asyncio.ensure_future(self._intake.until_draining())
-        try:
-            if await self._admission.wait(turn, (hung_up, draining)):
-                return None
-            return "hung_up" if hung_up.done() else "draining" if draining.done() else "overloaded"
-        finally:
-            for watch in (hung_up, draining):
-                watch.cancel()
-            await asyncio.gather(hung_up, draining, return_exceptions=True)
-
-    async def _withdraw(self, claim: Claimed, request: OrderRequest, why: Withdrawal) -> Answer:
+    async def _withdraw(self, claim: Claimed, request: OrderRequest, why: NotNow) -> Answer:
         """An order that waited and is not sent: written down before anyone is told."""
-        problem = withdrawal_problem(why)
-        settlement = withdrawn(problem, why, order_id=claim.order_id, request_id=request.request_id)
+        problem = withdrawal_problem(why.why)
+        settlement = withdrawn(problem, why.why, order_id=claim.order_id, request_id=request.request_id)
         # Where it cannot be written, it stays `queued` until it can: what is told is true all the same.
         await self._settler.settle(claim, None, settlement)
-        answer = answer_from(settlement, claim.order_id, retry_s=RETRY_SOON_S)
+        answer = answer_from(settlement, claim.order_id, retry_s=why.retry_s)
         return matched_by_body(answer) if claim.by_body else answer
 
     async def _send(self, hand: InHand, order: NewOrder) -> Answer:
         """Stages 4 to 8. The row says `in_flight`; nothing asynchronous stands between it and the first byte."""
         try:
             body = self._describer.body(hand.request, order, hand.claim)
-            return await self._settle(hand, await self._sender.send_until_known(hand, body))
+            answer = await self._settle(hand, await self._sender.send_until_known(hand, body))
+            return with_allowances(answer, hand.claim.allowances)
         except Exception:  # noqa: BLE001 - a defect of ours must not leave the order's outcome untold
             about = {"request_id": hand.request.request_id, "order_id": hand.claim.order_id}
             self._log.exception("defect", where="order", **about)

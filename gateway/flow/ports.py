@@ -7,6 +7,8 @@ import msgspec
 
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.broker.vault import Secret
+from gateway.core.budget import Shortage
+from gateway.core.budget_terms import Terms
 from gateway.core.directory import Tenant
 from gateway.core.evidence import Evidence
 from gateway.core.json_text import JsonObject
@@ -16,7 +18,8 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A checked request: the tenant is known and active, the body is a valid order.
 
     `content` is the body's canonical JSON, by which two requests are known to ask for the same. `hung_up` returns when
-    the tenant does not wait for an answer any more.
+    the tenant does not wait for an answer any more. `wait_s`: for how long it wants the order to wait for budget or a
+    place; None: as the settings say.
     """
 
     tenant: Tenant
@@ -27,6 +30,7 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str
     received_ms: int
     hung_up: Callable[[], Awaitable[None]]
+    wait_s: float | None = None
 
 
 class Places(Protocol):
@@ -53,6 +57,16 @@ class Shows(Protocol):
 class LendsKeys(Protocol):
     def key_of(self, team_id: int) -> LentKey | KeyUnreadable | None: ...
     def key_beside(self, team_id: int, tried: Container[str]) -> LentKey | None: ...
+
+
+class CountsReads(Protocol):
+    """Counts a read against the key's reserve; a shortage where it must not be made now. And takes down that OfferGrid
+    wants no call with a key for so many seconds. Raises LedgerError.
+    """
+
+    async def take_read(self, terms: Terms) -> Shortage | None: ...
+
+    async def pause_key(self, key_id: str, pause_s: int) -> None: ...
 
 
 class Marks(Protocol):

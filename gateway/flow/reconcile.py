@@ -21,6 +21,7 @@ from gateway.errors import LedgerError
 from gateway.flow.findings import Findings, Listed, Settles, Tally
 from gateway.flow.intake import Intake
 from gateway.flow.looking import MAX_FOREIGN, LendsKey, Lists, Looker, Shown, Wanted
+from gateway.flow.ports import CountsReads
 from gateway.ledger.interface import OrderState, UnknownOrder, WatchedOrder
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics
@@ -34,7 +35,7 @@ CHUNK: Final = 500
 Result = Literal["found", "absent", "nothing", "incomplete", "failed", "unreadable", "no_key"]
 
 
-class Reconciles(Settles, Protocol):
+class Reconciles(Settles, CountsReads, Protocol):
     """The part of the ledger that is needed here. All but `leads` raise LedgerError."""
 
     def leads(self) -> bool: ...
@@ -111,15 +112,9 @@ class Reconciler:
         self._terms = terms
         self._per_minute = per_minute
         self._looker = Looker(
-            upstream=upstream,
-            keys=keys,
-            clock=clock,
-            metrics=metrics,
-            ledger_id=ledger_id,
-            mode=terms.mode,
-            log=log,
-            sleep=sleep,
-        )
+            upstream=upstream, keys=keys, reads=ledger, clock=clock, metrics=metrics, ledger_id=ledger_id,
+            mode=terms.mode, log=log, sleep=sleep,
+        )  # fmt: skip
         self._findings = Findings(ledger=ledger, clock=clock, metrics=metrics, log=log, watch_s=watch_s)
         self._teams: dict[int, _Team] = {}
         self._first = True

@@ -15,12 +15,12 @@ from gateway.clock import Clock
 from gateway.core.breaker import Breaker
 from gateway.core.evidence import Answered, Evidence
 from gateway.core.outcome import Judged, judged
-from gateway.core.resend import pause_before_resend
+from gateway.core.resend import asked_pause_s, pause_before_resend
 from gateway.errors import LedgerError
 from gateway.flow.answer import attempt_end
 from gateway.flow.intake import Intake
 from gateway.flow.ports import LendsKeys, OrderRequest, Places
-from gateway.ledger.interface import AttemptStart, Claimed, Ledger
+from gateway.ledger.interface import AttemptEnd, AttemptStart, Claimed, Ledger
 from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
 
@@ -93,6 +93,7 @@ class Sender:
             verdict = found.verdict
             self._breaker.attempted(evidence, verdict, self._clock.monotonic())
             self._metrics.breaker(self._breaker.state)
+            await self._pause(hand, evidence)
             another = None
             if verdict.cause == "key_refused":
                 self._intake.start(self._refuse(hand), hand.claim.order_id)
@@ -114,19 +115,43 @@ class Sender:
             if another is not None:
                 hand.key = another
                 tried.add(another.key_id)
-            start = AttemptStart(key_id=hand.key.key_id, started_ms=self._clock.wall_ms())
-            ended = attempt_end(evidence, self._clock.wall_ms())
-            try:
-                hand.claim = await self._ledger.next_attempt(hand.claim, ended, start)
-            except LedgerError:
+            if not await self._write_next(hand, attempt_end(evidence, self._clock.wall_ms())):
                 return found  # the attempt that is written down stays the last
             self._metrics.resent(verdict.cause if isinstance(evidence, Answered) else "not_sent")
+
+    async def _write_next(self, hand: InHand, ended: AttemptEnd) -> bool:
+        """Whether the next attempt is written down, and counted. It waits for its budget as long as its time allows."""
+        while True:
+            started_ms = self._clock.wall_ms()
+            start = AttemptStart(key_id=hand.key.key_id, started_ms=started_ms, terms=hand.key.terms)
+            try:
+                claim = await self._ledger.next_attempt(hand.claim, ended, start)
+            except LedgerError:
+                return False
+            if isinstance(claim, Claimed):
+                hand.claim = claim
+                return True
+            wait_s = claim.short.wait_ms / 1000
+            if hand.deadline - self._clock.monotonic() - wait_s < self._timeout_s / 2:
+                return False
+            await asyncio.sleep(wait_s)
+            hand.times.waited_s += wait_s
 
     async def _judged(self, evidence: Evidence) -> Judged:
         """A large answer is read beside the event loop."""
         if not isinstance(evidence, Answered) or len(evidence.body) <= LARGE_ANSWER_BYTES:
             return judged(evidence)
         return await asyncio.get_running_loop().run_in_executor(self._readers, judged, evidence)
+
+    async def _pause(self, hand: InHand, evidence: Evidence) -> None:
+        """Where OfferGrid asks to be left alone with this key, everybody is told before anything else goes out."""
+        pause_s = asked_pause_s(evidence, wall_ms=self._clock.wall_ms())
+        if pause_s is None:
+            return
+        try:
+            await self._ledger.pause_key(hand.key.key_id, pause_s)
+        except LedgerError as fault:  # others meet the same answer
+            self._log.warning("ledger", where="pause_key", error=str(fault))
 
     async def _refuse(self, hand: InHand) -> None:
         """No order is sent with this key any more, by any instance, until an operator has verified it."""

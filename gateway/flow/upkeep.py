@@ -5,12 +5,14 @@ Each loop is supervised: what it raises is logged, and it goes on. None of them 
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from gateway.broker.directory import Directory
+from gateway.broker.directory import Directory, LentKey
 from gateway.clock import Clock
+from gateway.core.budget import Allowance
+from gateway.core.budget_terms import Terms
 from gateway.core.directory import DirectoryRows
 from gateway.core.lifecycle import Outcome
 from gateway.errors import LedgerError
@@ -47,6 +49,7 @@ class Watched(Protocol):
     async def directory_rows(self) -> DirectoryRows: ...
     async def in_quarantine(self) -> bool: ...
     async def unsettled(self) -> dict[Outcome, int]: ...
+    async def allowances(self, terms: Sequence[Terms]) -> list[tuple[Allowance, ...]]: ...
 
 
 class Readiness:
@@ -144,6 +147,14 @@ class Upkeep:
 
     async def _count(self) -> None:
         self._metrics.unsettled(await self._ledger.unsettled())
+        terms = {}
+        for team_id, team in self._directory.teams():
+            key = self._directory.key_of(team_id)
+            if isinstance(key, LentKey) and key.terms is not None and key.terms.divisions:
+                terms[team] = key.terms
+        for team, allowances in zip(terms, await self._ledger.allowances(list(terms.values())), strict=True):
+            for each in allowances:
+                self._metrics.budget(team, each.window, limit=each.limit, left=each.left_in_all)
 
     async def _recover(self) -> None:
         await recover(self._ledger, self._intake, self._log)

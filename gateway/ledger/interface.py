@@ -14,6 +14,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from gateway.core.budget import Allowance, Call, Shortage
+from gateway.core.budget_terms import Terms
 from gateway.core.evidence import EvidenceKind
 from gateway.core.lifecycle import Outcome
 from gateway.core.outcome import Ending
@@ -50,8 +52,20 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptStart(msgspec.Struct, frozen=True, kw_only=True):
+    """`terms`: what the key may carry; None: whatever comes, and nothing is counted."""
+
     key_id: str
     started_ms: int
+    terms: Terms | None = None
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an order may wait for its key's budget. `only_part`: others wait already, so it takes no more at once
+    than what is guaranteed to its tenant.
+    """
+
+    wait_ms: int = 0
+    only_part: bool = False
 
 
 class AttemptEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +121,18 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """The order is this caller's to send, under this id. `version` is what its next change must name.
 
     `by_body`: it was found by its body, and is tried again. `key_digest` is the row's, by whichever it was found.
+    `key_id`: of the attempt that is open, and `call` how it was counted. `short`: it is queued, since the budget does
+    not allow it now. `allowances`: what is left of the key's budget after it.
     """
 
     order_id: str
     version: int
     by_body: bool = False
     key_digest: bytes | None = None
+    key_id: str | None = None
+    call: Call | None = None
+    short: Shortage | None = None
+    allowances: tuple[Allowance, ...] = ()
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +146,14 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     by_body: bool
 
 
-Claim = Claimed | Known
+class Short(msgspec.Struct, frozen=True, kw_only=True):
+    """The key's budget does not allow the call before its patience ends: nothing was written."""
+
+    short: Shortage
+    allowances: tuple[Allowance, ...] = ()
+
+
+Claim = Claimed | Known | Short
 
 
 class UnknownOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,9 +193,9 @@ class OrderFilter(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(Protocol):
     """The orders' ledger. All methods may be called from one event loop at a time."""
 
-    async def claim(self, order: NewOrder, attempt: AttemptStart | None) -> Claim:
-        """First wins. `Claimed` means that the order stands durably: `in_flight` with this attempt, or without one
-        `queued`.
+    async def claim(self, order: NewOrder, attempt: AttemptStart | None, patience: Patience = ...) -> Claim:
+        """First wins. `Claimed` means that the order stands durably: `in_flight` with this attempt, which is counted
+        against its key's budget in the same write; or without one, or where the budget is `short`, `queued`.
 
         An order that is there already and `not_placed` is claimed again under its own id.
         """
@@ -176,14 +203,20 @@ class Ledger(Protocol):
     async def recall(self, order: NewOrder) -> Known | None:
         """What `claim` would find there and not send; None where it would send. Only looks."""
 
-    async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed:
-        """Makes a `queued` order `in_flight` with this attempt."""
+    async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed | Short:
+        """Makes a `queued` order `in_flight` with this attempt. Short: it stays queued."""
 
-    async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
-        """Closes one attempt and opens the next in one durable step."""
+    async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed | Short:
+        """Closes one attempt and opens the next in one durable step. Short: nothing was written."""
+
+    async def take_read(self, terms: Terms) -> Shortage | None:
+        """Counts a read of the gateway's own against the key's reserve; durable. Shortage: it must not be made now."""
 
     async def settle(self, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement) -> None:
         """Writes how the order ended; durable before anyone is told. `ended` None: it was `queued`."""
+
+    async def pause_key(self, key_id: str, pause_s: int) -> None:
+        """OfferGrid wants no call with this key for so long, whoever makes it. A shorter pause ends no longer one."""
 
     async def refuse_key(self, key_id: str) -> bool:
         """OfferGrid said 401 to this key: no instance uses it until it is verified. Whether this changed anything."""

@@ -15,6 +15,8 @@ import apsw
 
 from gateway.clock import Clock
 from gateway.core.absence import Witnesses
+from gateway.core.budget import READS, Allowance, Shortage
+from gateway.core.budget_terms import Terms
 from gateway.core.directory import DirectoryRows
 from gateway.core.lifecycle import Outcome
 from gateway.errors import LedgerClosed, LedgerError, StorageUnreachable
@@ -31,9 +33,11 @@ from gateway.ledger.interface import (
     NewOrder,
     OrderFilter,
     OrderState,
+    Patience,
     Resolution,
     Seals,
     Settlement,
+    Short,
     StoredOrder,
     Stray,
     UnknownOrder,
@@ -42,43 +46,23 @@ from gateway.ledger.interface import (
 from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.mark import quarantine_of
 from gateway.ledger.sqlite_alone import last_epoch
+from gateway.ledger.sqlite_budget import Calls
 from gateway.ledger.sqlite_directory import SqliteDirectory, note_used, refuse_key
-from gateway.ledger.sqlite_engine import close, connect, patient, reason_of, transaction
-from gateway.ledger.sqlite_orders import OrderWrites, unsettled_of_owners
+from gateway.ledger.sqlite_engine import connect, patient, transaction
+from gateway.ledger.sqlite_orders import OrderWrites
 from gateway.ledger.sqlite_owner import Owner
+from gateway.ledger.sqlite_reader import SqliteReader
 from gateway.ledger.sqlite_reap import forget, next_part
+from gateway.ledger.sqlite_recover import recover, unsettled_of_owners
 from gateway.ledger.sqlite_writer import Writer
 
 CLAIM_WITHIN_S: Final = 1.0
 """How long a new order may wait until the disk turns to it: longer than a locked database keeps the one before."""
 
+AT_ONCE: Final = Patience()
+
 T = TypeVar("T")
 Teams = Callable[[apsw.Connection], list[int]]
-
-
-class SqliteReader:
-    """Looking at orders from one thread, beside whoever writes. Raises LedgerError."""
-
-    def __init__(self, path: Path, seals: Seals) -> None:
-        self._connection = connect(path)
-        self._seals = seals
-
-    def close(self) -> None:
-        close(self._connection)
-
-    def find(self, order_id: str, *, tenant_id: int | None) -> StoredOrder | None:
-        return self.look(lambda connection: rows.find(connection, self._seals, order_id, tenant_id))
-
-    def page(self, wanted: OrderFilter) -> Sequence[StoredOrder]:
-        return self.look(lambda connection: rows.page(connection, self._seals, wanted))
-
-    def look(self, at: Callable[[apsw.Connection], T]) -> T:
-        try:
-            return at(self._connection)
-        except apsw.Error as fault:
-            raise LedgerError(reason_of(fault)) from fault
-        except UnicodeDecodeError as fault:
-            raise LedgerError("a text in the ledger is damaged; see `ordergate db check`") from fault
 
 
 class SqliteLedger:
@@ -102,8 +86,10 @@ class SqliteLedger:
             # A restore may have replaced the file while it was being opened; from the epoch on it cannot.
             if self._reader.look(last_epoch) < self._owner.epoch:
                 raise StorageUnreachable(f"{path}: was replaced while it was being opened")
-            self._orders = OrderWrites(seals, self._owner.epoch, self._time.tick)
-            self._writer = Writer(connection, clock=clock, on_commit=on_commit)
+            self._calls = Calls(self._time.tick)
+            self._calls_seen = Calls(self._time.tick)
+            self._orders = OrderWrites(seals, self._owner.epoch, self._time.tick, self._calls)
+            self._writer = Writer(connection, clock=clock, on_commit=on_commit, undone=self._calls.undone)
         except BaseException:
             self._owner.release()
             raise
@@ -135,12 +121,16 @@ class SqliteLedger:
         gone = set(await asyncio.to_thread(self._owner.gone, {order.owner for order in held}))
         # Asked after the rows were read: a request is in hand before its order has a row.
         hands = in_hand()
-        left = [order for order in held if order.owner in gone or self._orders.is_let_go(order, hands)]
-        self._orders.forget_claimers(hands)
+        left = [order for order in held if order.owner in gone or self._orders.hands.let_go(order, hands)]
+        self._orders.hands.forget(hands)
         if not left:
             return 0, 0
         now = self._clock.wall_ms()
-        return await self._writer.run(lambda connection: self._orders.recover(connection, left, now))
+        return await self._writer.run(
+            lambda connection: recover(
+                connection, self._calls, left, settled_ms=now, settled_tick=self._time.tick()
+            )
+        )
 
     async def reap(self, ttl_s: float) -> int:
         """Forgets the orders whose key has expired (sqlite_reap.py). Returns how many there were."""
@@ -156,18 +146,18 @@ class SqliteLedger:
             if any_over:
                 forgotten += await self._writer.run(functools.partial(forget, part=part))
 
-    async def claim(self, order: NewOrder, attempt: AttemptStart | None) -> Claim:
+    async def claim(self, order: NewOrder, attempt: AttemptStart | None, patience: Patience = AT_ONCE) -> Claim:
         return await self._writer.run(
-            lambda connection: self._orders.claim(connection, order, attempt), within_s=CLAIM_WITHIN_S
+            lambda connection: self._orders.claim(connection, order, attempt, patience), within_s=CLAIM_WITHIN_S
         )
 
     async def recall(self, order: NewOrder) -> Known | None:
         return await self._read(lambda: self._reader.look(lambda reader: self._orders.recall(reader, order)))
 
-    async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed:
+    async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed | Short:
         return await self._writer.run(lambda connection: self._orders.start(connection, claimed, attempt))
 
-    async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed:
+    async def next_attempt(self, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart) -> Claimed | Short:
         return await self._writer.run(
             lambda connection: self._orders.next_attempt(connection, claimed, ended, attempt)
         )
@@ -175,6 +165,20 @@ class SqliteLedger:
     async def settle(self, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement) -> None:
         now = self._clock.wall_ms() if ended is None else ended.ended_ms
         await self._writer.run(lambda connection: self._orders.settle(connection, claimed, ended, settlement, now))
+
+    async def take_read(self, terms: Terms) -> Shortage | None:
+        if not terms.divisions:
+            return None
+        return await self._writer.run(lambda connection: self._calls.take_read(connection, terms))
+
+    async def allowances(self, terms: Sequence[Terms]) -> list[tuple[Allowance, ...]]:
+        """What is left of each of these keys' budgets, for all calls."""
+        return await self._follow(
+            lambda connection: [self._calls_seen.allowances(connection, each, READS) for each in terms]
+        )
+
+    async def pause_key(self, key_id: str, pause_s: int) -> None:
+        await self._writer.run(lambda connection: self._calls.pause(connection, key_id, 1000 * pause_s))
 
     async def refuse_key(self, key_id: str) -> bool:
         now = self._clock.wall_ms()
@@ -211,25 +215,18 @@ class SqliteLedger:
 
     async def witnesses(self, team_id: int, since_tick: int) -> Witnesses:
         """See `core.absence`: who a listing is held against."""
-        return await self._read(
-            lambda: self._reader.look(lambda reader: reconcile.witnesses(reader, team_id, since_tick))
-        )
+        return await self._look(lambda reader: reconcile.witnesses(reader, team_id, since_tick))
 
     async def states(self, team_id: int, order_ids: Sequence[str]) -> Sequence[OrderState]:
         """Those of these orders that are the team's, in no order."""
-        return await self._read(
-            lambda: self._reader.look(lambda reader: reconcile.states(reader, team_id, order_ids))
-        )
-
-    async def settle_found(self, order: UnknownOrder, found: Found) -> None:
-        """Writes that OfferGrid has an unknown order. LedgerStale where it is not unknown any more."""
-        await self._place(order, found)
+        return await self._look(lambda reader: reconcile.states(reader, team_id, order_ids))
 
     async def settle_late(self, order: OrderState, found: Found) -> None:
         """Writes that OfferGrid has an order that is called not placed. LedgerStale where that is not so any more."""
-        await self._place(order, found)
+        await self.settle_found(order, found)
 
-    async def _place(self, order: UnknownOrder | OrderState, found: Found) -> None:
+    async def settle_found(self, order: UnknownOrder | OrderState, found: Found) -> None:
+        """Writes that OfferGrid has an unknown order. LedgerStale where it is not unknown any more."""
         await self._writer.run(
             lambda connection: reconcile.settle_found(connection, self._seals, order, found, self._time.tick())
         )
@@ -261,7 +258,7 @@ class SqliteLedger:
         return await self._read(lambda: self._reader.page(wanted))
 
     async def unsettled(self) -> dict[Outcome, int]:
-        return await self._read(lambda: self._reader.look(rows.unsettled))
+        return await self._look(rows.unsettled)
 
     async def directory_version(self) -> int:
         return await self._follow(lambda connection: SqliteDirectory(connection).version())
@@ -288,11 +285,14 @@ class SqliteLedger:
     async def _read(self, look: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reads, look)
 
+    async def _look(self, look: Callable[[apsw.Connection], T]) -> T:
+        return await self._read(lambda: self._reader.look(look))
+
     async def _of_each(self, teams: Teams, of: Callable[[apsw.Connection, int], list[T]]) -> list[T]:
         """Team by team: other readers get their turn between two."""
         found: list[T] = []
-        for team_id in await self._read(lambda: self._reader.look(teams)):
-            found += await self._read(lambda: self._reader.look(lambda reader: of(reader, team_id)))  # noqa: B023 - awaited here
+        for team_id in await self._look(teams):
+            found += await self._look(lambda reader: of(reader, team_id))  # noqa: B023 - awaited here
         return found
 
     async def _follow(self, look: Callable[[apsw.Connection], T]) -> T:

@@ -4,12 +4,13 @@ Content is sealed here, in the writer's thread, so that nothing above ever holds
 holds a plain one.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
 
 import apsw
 from msgspec import structs
 
+from gateway.core.budget import Allowance, Call, Shortage
 from gateway.core.lifecycle import may_follow
 from gateway.errors import LedgerStale, UpstreamOrderTaken
 from gateway.ledger.interface import (
@@ -19,10 +20,13 @@ from gateway.ledger.interface import (
     Claimed,
     Known,
     NewOrder,
+    Patience,
     Seals,
     Settlement,
+    Short,
 )
-from gateway.ledger.mark import quarantine_of
+from gateway.ledger.sqlite_budget import Calls
+from gateway.ledger.sqlite_recover import Hands
 from gateway.ledger.sqlite_rows import TABLE, OrderRow, named_by_body, named_by_key
 
 _CLAIM: Final = """
@@ -45,8 +49,8 @@ UPDATE orders SET outcome = 'in_flight', version = version + 1
 WHERE order_id = :order_id AND version = :version AND outcome = 'queued' AND owner = :owner
 """
 _OPEN_ATTEMPT: Final = """
-INSERT INTO attempts (order_id, number, key_id, started_ms)
-SELECT :order_id, 1 + coalesce(max(number), 0), :key_id, :started_ms FROM attempts WHERE order_id = :order_id
+INSERT INTO attempts (order_id, number, key_id, started_ms, call)
+SELECT :order_id, 1 + coalesce(max(number), 0), :key_id, :started_ms, :call FROM attempts WHERE order_id = :order_id
 """
 _CLOSE_ATTEMPT: Final = """
 UPDATE attempts SET ended_ms = :ended_ms, evidence = :evidence, status = :status
@@ -69,55 +73,46 @@ _TAKEN: Final = """
 SELECT 1 FROM orders AS mine JOIN orders AS other ON other.team_id = mine.team_id
 WHERE mine.order_id = :order_id AND other.upstream_order_id = :upstream_order_id AND other.order_id <> :order_id
 """
-_HELD: Final = """
-SELECT order_id, version, coalesce(owner, 0) FROM orders WHERE outcome IN ('queued', 'in_flight')
-"""
-_RECOVER_SENT: Final = """
-UPDATE orders SET outcome = 'unknown', version = version + 1, owner = NULL, cause = 'broken', http_status = 502,
-                  unknown_tick = :tick
-WHERE order_id = :order_id AND version = :version AND outcome = 'in_flight'
-"""
-_RECOVER_QUEUED: Final = """
-UPDATE orders SET outcome = 'not_placed', version = version + 1, owner = NULL, cause = 'gone',
-                  settled_ms = :settled_ms, settled_tick = :settled_tick
-WHERE order_id = :order_id AND version = :version AND outcome = 'queued'
-"""
-
-
-class HeldOrder(NamedTuple):
-    """An order that some process has in hand. `owner` 0 stands for none, which lives never."""
-
-    order_id: str
-    version: int
-    owner: int
 
 
 class OrderWrites:
     """The writes of one process, which holds `epoch`. `tick` is the ledger's time."""
 
-    def __init__(self, seals: Seals, epoch: int, tick: Callable[[], int]) -> None:
+    def __init__(self, seals: Seals, epoch: int, tick: Callable[[], int], calls: Calls) -> None:
+        self._calls = calls
         self._seals = seals
         self._epoch = epoch
         self._tick = tick
-        self._claimers: dict[str, str] = {}  # whose request claimed the order; written before the claim is durable
+        self.hands = Hands(epoch)
 
-    def claim(self, connection: apsw.Connection, order: NewOrder, attempt: AttemptStart | None) -> Claim:
+    def claim(
+        self, connection: apsw.Connection, order: NewOrder, attempt: AttemptStart | None, patience: Patience
+    ) -> Claim:
         """First wins: see `Ledger.claim`."""
         row = self._same_order(connection, order)
-        if row is not None and order.key_digest is not None and row.expired(ttl_ms=order.ttl_ms, tick=self._tick()):
-            _change(connection, _UNBIND, {"order_id": row.order_id, "version": row.version})
-            row = None
-        if row is None:
-            claimed = self._claim_new(connection, order, attempt)
-        else:
+        expired = (
+            row is not None and order.key_digest is not None and row.expired(ttl_ms=order.ttl_ms, tick=self._tick())
+        )
+        if row is not None and not expired:
             known = self._known(connection, order, row)
             if known is not None:
                 return known
-            claimed = self._claim_again(connection, order, attempt, row)
+        short = None
         if attempt is not None:
-            _open_attempt(connection, claimed, attempt)
-        self._claimers[claimed.order_id] = order.request_id
-        return claimed
+            short = self._short(connection, order.tenant_id, attempt, patience)
+            if short is not None and short.wait_ms > patience.wait_ms:
+                return self._refusal(connection, order.tenant_id, attempt, short)
+        opened = None if short is not None else attempt
+        if row is not None and expired:
+            _change(connection, _UNBIND, {"order_id": row.order_id, "version": row.version})
+        if row is None or expired:
+            claimed = self._claim_new(connection, order, opened)
+        else:
+            claimed = self._claim_again(connection, order, opened, row)
+        if opened is not None:
+            claimed = self._open(connection, claimed, order.tenant_id, opened)
+        self.hands.claimed(claimed.order_id, order.request_id)
+        return claimed if short is None else structs.replace(claimed, short=short)
 
     def recall(self, connection: apsw.Connection, order: NewOrder) -> Known | None:
         """What is there already of this order and is not to be sent: see `Ledger.recall`."""
@@ -126,22 +121,26 @@ class OrderWrites:
             return None
         return self._known(connection, order, row)
 
-    def start(self, connection: apsw.Connection, claimed: Claimed, attempt: AttemptStart) -> Claimed:
+    def start(self, connection: apsw.Connection, claimed: Claimed, attempt: AttemptStart) -> Claimed | Short:
         """`queued` → `in_flight`."""
+        tenant_id = _tenant_of(connection, claimed)
+        short = self._short(connection, tenant_id, attempt, Patience())
+        if short is not None:
+            return self._refusal(connection, tenant_id, attempt, short)
         self._move(connection, _START, claimed)
-        started = _later(claimed)
-        _open_attempt(connection, started, attempt)
-        return started
+        return self._open(connection, _later(claimed), tenant_id, attempt)
 
     def next_attempt(
         self, connection: apsw.Connection, claimed: Claimed, ended: AttemptEnd, attempt: AttemptStart
-    ) -> Claimed:
+    ) -> Claimed | Short:
         """Closes one attempt and opens the next."""
+        tenant_id = _tenant_of(connection, claimed)
+        short = self._short(connection, tenant_id, attempt, Patience())
+        if short is not None:
+            return self._refusal(connection, tenant_id, attempt, short)
         self._move(connection, _NEXT, claimed)
-        _close_attempt(connection, claimed, ended)
-        following = _later(claimed)
-        _open_attempt(connection, following, attempt)
-        return following
+        self._close(connection, claimed, ended)
+        return self._open(connection, _later(claimed), tenant_id, attempt)
 
     def settle(
         self, connection: apsw.Connection, claimed: Claimed, ended: AttemptEnd | None, settlement: Settlement,
@@ -168,36 +167,44 @@ class OrderWrites:
             "unknown_tick": self._tick() if open_still else None, **sealed,
         })  # fmt: skip
         if ended is not None:
-            _close_attempt(connection, claimed, ended)
+            self._close(connection, claimed, ended)
 
-    def forget_claimers(self, hands: Collection[str]) -> None:
-        """Of orders that are in nobody's hand here any more."""
-        for order_id, request_id in list(self._claimers.items()):
-            if request_id not in hands:
-                self._claimers.pop(order_id, None)
+    def _short(
+        self, connection: apsw.Connection, tenant_id: int, attempt: AttemptStart, patience: Patience
+    ) -> Shortage | None:
+        if attempt.terms is None:
+            return None
+        return self._calls.ask(connection, attempt.terms, tenant_id, only_part=patience.only_part)
 
-    def is_let_go(self, order: HeldOrder, hands: Collection[str]) -> bool:
-        """Whether it is this process's own, and nothing that goes on here is about it."""
-        mine = order.owner == self._epoch
-        return mine and order.order_id not in hands and self._claimers.get(order.order_id) not in hands
+    def _refusal(
+        self, connection: apsw.Connection, tenant_id: int, attempt: AttemptStart, short: Shortage
+    ) -> Short:
+        assert attempt.terms is not None, "without terms nothing is short"
+        return Short(short=short, allowances=self._calls.allowances(connection, attempt.terms, tenant_id))
 
-    def recover(self, connection: apsw.Connection, left: Sequence[HeldOrder], settled_ms: int) -> tuple[int, int]:
-        """What nobody has in hand any more. Of what was in flight nobody saw whether it was sent; of what was queued
-        nothing was. Returns how many became `unknown`, and how many `not_placed`.
+    def _open(
+        self, connection: apsw.Connection, claimed: Claimed, tenant_id: int, attempt: AttemptStart
+    ) -> Claimed:
+        """A new attempt, counted against its key's budget."""
+        call: Call | None = None
+        allowances: tuple[Allowance, ...] = ()
+        if attempt.terms is not None and attempt.terms.divisions:
+            call = self._calls.count(connection, attempt.terms, tenant_id)
+            allowances = self._calls.allowances(connection, attempt.terms, tenant_id)
+        connection.execute(_OPEN_ATTEMPT, {
+            "order_id": claimed.order_id, "key_id": attempt.key_id, "started_ms": attempt.started_ms,
+            "call": None if call is None else call.number,
+        })  # fmt: skip
+        return structs.replace(claimed, key_id=attempt.key_id, call=call, allowances=allowances, short=None)
 
-        Nothing while the ledger is in quarantine: what it calls queued may have been sent since, as a rejoin will find.
-        """
-        if quarantine_of(connection) is not None:
-            return 0, 0
-        unknown = not_placed = 0
-        for order in left:
-            expected = {"order_id": order.order_id, "version": order.version}
-            connection.execute(_RECOVER_SENT, {**expected, "tick": self._tick()})
-            unknown += connection.changes()
-            values = {**expected, "settled_ms": settled_ms, "settled_tick": self._tick()}
-            connection.execute(_RECOVER_QUEUED, values)
-            not_placed += connection.changes()
-        return unknown, not_placed
+    def _close(self, connection: apsw.Connection, claimed: Claimed, ended: AttemptEnd) -> None:
+        """The newest attempt. Its call counts from its end where it may have arrived as late."""
+        connection.execute(_CLOSE_ATTEMPT, {
+            "order_id": claimed.order_id, "ended_ms": ended.ended_ms, "evidence": ended.evidence,
+            "status": ended.status,
+        })  # fmt: skip
+        if claimed.call is not None and ended.evidence != "not_sent":
+            self._calls.ended(connection, claimed.call, answered=ended.evidence == "answered")
 
     def _same_order(self, connection: apsw.Connection, order: NewOrder) -> OrderRow | None:
         if order.key_digest is not None:
@@ -241,22 +248,13 @@ class OrderWrites:
         _change(connection, statement, {**fixed, **(values or {})})
 
 
-def unsettled_of_owners(connection: apsw.Connection) -> list[HeldOrder]:
-    """The orders that processes have, or had, in hand."""
-    return [HeldOrder(*row) for row in connection.execute(_HELD)]
-
-
 def _later(claimed: Claimed) -> Claimed:
     return structs.replace(claimed, version=claimed.version + 1)
 
 
-def _open_attempt(connection: apsw.Connection, claimed: Claimed, attempt: AttemptStart) -> None:
-    values = {"order_id": claimed.order_id, "key_id": attempt.key_id, "started_ms": attempt.started_ms}
-    connection.execute(_OPEN_ATTEMPT, values)
-
-
-def _close_attempt(connection: apsw.Connection, claimed: Claimed, ended: AttemptEnd) -> None:
-    connection.execute(_CLOSE_ATTEMPT, {"order_id": claimed.order_id, **structs.asdict(ended)})
+def _tenant_of(connection: apsw.Connection, claimed: Claimed) -> int:
+    found: int = connection.execute("SELECT tenant_id FROM orders WHERE order_id = ?", (claimed.order_id,)).get
+    return found
 
 
 def _change(connection: apsw.Connection, statement: str, values: dict[str, Any]) -> None:

@@ -40,8 +40,8 @@ class _Job:
         self.result: Any = None
         self.fault: Exception | None = None
 
-    def run(self, connection: apsw.Connection) -> None:
-        """In a savepoint of its own, so that one job's refusal does not undo its neighbours."""
+    def run(self, connection: apsw.Connection) -> bool:
+        """In a savepoint of its own, so that one job's refusal does not undo its neighbours. Whether it stands."""
         connection.execute("SAVEPOINT job")
         try:
             self.result = self.work(connection)
@@ -57,6 +57,7 @@ class _Job:
             self.fault = fault
             connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
+        return self.fault is None
 
     def deliver(self) -> None:
         if self.future.done():  # whoever waited was cancelled; the write stands all the same
@@ -122,7 +123,8 @@ class _Queue:
 
 
 class Writer:
-    """Runs writes on one connection in the order they came, each group durable before anyone is told.
+    """Runs writes on one connection in the order they came, each group durable before anyone is told. `undone` is
+    called in the writer's thread where one or more did not stand.
 
     `on_commit` is told each group's seconds and its fault, if any, on the event loop. After a write whose fate is
     not known the writer is `broken` for good: every later call raises LedgerError, and the process should end.
@@ -134,7 +136,9 @@ class Writer:
         *,
         clock: Clock,
         on_commit: Callable[[float, LedgerError | None], None],
+        undone: Callable[[], None] = lambda: None,
     ) -> None:
+        self._undone = undone
         self._connection = connection
         self._clock = clock
         self._on_commit = on_commit
@@ -211,13 +215,15 @@ class Writer:
         try:
             with transaction(self._connection):
                 for job in group:
-                    job.run(self._connection)
+                    if not job.run(self._connection):
+                        self._undone()
         except LedgerError as caught:
             fault = caught
         except BaseException as caught:  # noqa: BLE001 - no memory, say: whether it was committed cannot be known
             fault = LedgerUndecided(f"the writer failed: {type(caught).__name__}")
         else:
             return None
+        self._undone()
         for job in group:
             job.fault = fault
         return fault

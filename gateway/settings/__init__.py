@@ -21,7 +21,6 @@ from gateway.settings.model import (
 from gateway.settings.reader import load_settings
 from gateway.settings.table import (
     EVERY_SETTING,
-    NOT_YET,
     Changes,
     SettingInfo,
     ShownSetting,
@@ -31,7 +30,6 @@ from gateway.settings.table import (
 
 __all__ = [
     "EVERY_SETTING",
-    "NOT_YET",
     "AdminApi",
     "Admission",
     "Budget",

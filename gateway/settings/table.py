@@ -126,12 +126,3 @@ def _expectation(annotated: Any) -> str:
 
 
 EVERY_SETTING: Final[tuple[SettingInfo, ...]] = _read_table()
-
-# Accepted and checked, but nothing acts on them in this version; `config check` says so when one is set.
-NOT_YET: Final[frozenset[str]] = frozenset(
-    {info.name for info in EVERY_SETTING if info.section in {"budget", "reconcile"}}
-    - {"budget.reserved_per_minute", "reconcile.interval_s"}
-    | {
-        "idempotency.ttl_s",
-    }
-)

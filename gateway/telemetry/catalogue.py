@@ -17,6 +17,7 @@ ORDER_OUTCOMES: Final = (
 ATTEMPT_RESULTS: Final = ("2xx", "4xx", "429", "5xx", "timeout", "connect_error", "broken")
 ERROR_REASONS: Final = ("timeout", "broken", "connect_error", "5xx")
 RESEND_REASONS: Final = ("not_sent", "throttled")
+BUDGET_REASONS: Final = ("minute", "hour", "part", "paused")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "wrong_secret", "revoked", "expired")
 RECONCILE_RESULTS: Final = ("found", "absent", "nothing", "incomplete", "failed", "unreadable", "no_key")
 OPERATIONS: Final = ("place", "list", "show", "cancel")
@@ -119,8 +120,29 @@ ADMISSION_WAIT: Final = Metric(
     name="ordergate_admission_wait_seconds",
     kind="histogram",
     buckets=OVERHEAD_BUCKETS_S,
-    help="How long orders waited for a place among those in flight.",
-    question="Is max_in_flight too small, or OfferGrid too slow?",
+    help="How long orders waited for budget, or for a place among those in flight.",
+    question="Is the budget too small, or max_in_flight, or OfferGrid too slow?",
+)
+BUDGET_LIMIT: Final = Metric(
+    name="ordergate_budget_limit",
+    kind="gauge",
+    labels=("team", "window"),
+    help="Calls that a team's key may carry in a window (minute or hour).",
+    question="How much may a team order?",
+)
+BUDGET_REMAINING: Final = Metric(
+    name="ordergate_budget_remaining",
+    kind="gauge",
+    labels=("team", "window"),
+    help="Calls that are left of a team's key in a window, the reserve included.",
+    question="Is a team's budget near its end?",
+)
+BUDGET_REJECTIONS: Final = Metric(
+    name="ordergate_budget_rejections_total",
+    kind="counter",
+    labels=("team", "tenant", "reason"),
+    help="Orders not sent for want of budget: the key's minute or hour, the tenant's part of it, or OfferGrid's pause.",
+    question="Who is being held back, and by what?",
 )
 LEDGER_COMMIT: Final = Metric(
     name="ordergate_ledger_commit_duration_seconds",
@@ -196,7 +218,8 @@ BUILD_INFO: Final = Metric(
 
 CATALOGUE: Final[tuple[Metric, ...]] = (
     HTTP_REQUESTS, HTTP_DURATION, HTTP_IN_FLIGHT, ORDERS, ORDER_DURATION, OVERHEAD, ATTEMPT_DURATION,
-    UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, BREAKER_STATE, ADMISSION_WAIT, LEDGER_COMMIT,
+    UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, BREAKER_STATE,
+    ADMISSION_WAIT, BUDGET_LIMIT, BUDGET_REMAINING, BUDGET_REJECTIONS, LEDGER_COMMIT,
     LEDGER_ERRORS, UNSETTLED, OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, LATE_PLACEMENTS, FOREIGN_ORDERS,
     FALSE_TIMEOUTS,
     AUTH_FAILURES, BUILD_INFO,

@@ -31,6 +31,7 @@ class _OfTenant(msgspec.Struct, frozen=True):
 
     orders: dict[str, Counter]
     duration: Histogram
+    rejections: dict[str, Counter]
 
 
 class Metrics:
@@ -51,6 +52,9 @@ class Metrics:
         self._resends = self._counter(known.UPSTREAM_RESENDS)
         self._breaker = self._gauge(known.BREAKER_STATE)
         self._admission_wait = self._histogram(known.ADMISSION_WAIT)
+        self._budget_limit = self._gauge(known.BUDGET_LIMIT)
+        self._budget_remaining = self._gauge(known.BUDGET_REMAINING)
+        self._budget_rejections = self._counter(known.BUDGET_REJECTIONS)
         self._commit = self._histogram(known.LEDGER_COMMIT)
         self._ledger_errors = self._counter(known.LEDGER_ERRORS)
         self._unsettled = self._gauge(known.UNSETTLED)
@@ -116,6 +120,15 @@ class Metrics:
         """0 closed, 1 half open, 2 open."""
         self._breaker.set(state)
 
+    def budget(self, team: str, window: str, *, limit: int, left: int) -> None:
+        """`left`: calls of any kind."""
+        self._budget_limit.labels(self._team(team), window).set(limit)
+        self._budget_remaining.labels(self._team(team), window).set(left)
+
+    def budget_rejected(self, tenant: Tenant, reason: str) -> None:
+        """`reason`: minute, hour, part or paused."""
+        self._of(tenant).rejections[reason].inc()
+
     def admission_wait(self, seconds: float) -> None:
         self._admission_wait.observe(seconds)
 
@@ -170,6 +183,7 @@ class Metrics:
             found = _OfTenant(
                 {outcome: self._orders.labels(team, name, outcome) for outcome in known.ORDER_OUTCOMES},
                 self._order_duration.labels(name),
+                {reason: self._budget_rejections.labels(team, name, reason) for reason in known.BUDGET_REASONS},
             )
             if not full:
                 self._tenants[tenant.name] = found

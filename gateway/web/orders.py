@@ -32,7 +32,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.web.auth import Authenticator, require_active
 from gateway.web.context import RequestContext, Scope, context_of
 from gateway.web.edge import Receive, Send, send_whole
-from gateway.web.request import TenantGone, idempotency_key, read_body, require_json, until_gone
+from gateway.web.request import TenantGone, idempotency_key, preferred_wait_s, read_body, require_json, until_gone
 from generated.operations import PLACE
 
 LARGE_BODY_BYTES: Final = 16_384
@@ -97,6 +97,7 @@ class OrderEndpoint:
             traceparent=context.traceparent,
             received_ms=context.received_ms,
             hung_up=lambda: until_gone(receive),
+            wait_s=preferred_wait_s(scope),
         )
         return await self._flow.place(request, context.times)
 

@@ -12,6 +12,8 @@ from gateway.web.framing import CLOSE
 MAX_KEY_CHARS: Final = 255
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"', re.ASCII)
+_WAIT: Final = re.compile(r'wait\s*=\s*"?(\d{1,9})"?', re.ASCII | re.IGNORECASE)
+MAX_WAIT_S: Final = 30
 _JSON_TYPES: Final = frozenset({"*/*", "application/*", "application/json"})
 
 
@@ -33,6 +35,16 @@ def idempotency_key(scope: Scope) -> str | None:
     if not _VISIBLE.fullmatch(text):
         raise BadRequest(f"An Idempotency-Key has 1 to {MAX_KEY_CHARS} visible ASCII characters.")
     return text
+
+
+def preferred_wait_s(scope: Scope) -> float | None:
+    """`Prefer: wait=N` (RFC 7240) in seconds, 30 at most; None where it is not asked for, or not understood."""
+    text = b",".join(value for name, value in scope["headers"] if name == b"prefer").decode("latin-1")
+    for preference in text.split(","):
+        found = _WAIT.fullmatch(preference.partition(";")[0].strip())
+        if found:
+            return float(min(int(found[1]), MAX_WAIT_S))
+    return None
 
 
 def require_json(scope: Scope) -> None:

@@ -89,6 +89,7 @@ def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
         gate=Gate(
             intake=parts.intake,
             keys=parts.directory,
+            reads=parts.ledger,
             breaker=breaker,
             upstream=upstream,
             clock=parts.clock,
@@ -99,6 +100,7 @@ def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
             max_in_flight=settings.upstream.max_in_flight,
             max_waiting=settings.admission.max_waiting,
             max_wait_s=settings.admission.max_wait_s,
+            now=parts.clock.monotonic,
         ),
         sender=Sender(
             ledger=parts.ledger,

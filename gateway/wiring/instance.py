@@ -30,7 +30,7 @@ from gateway.web.watch import Limits
 from gateway.wiring.assembly import Parts, admin_listener, reconciler, tenant_listener
 from gateway.wiring.desk import open_desk
 from gateway.wiring.stopping import Stopping
-from gateway.wiring.storage import open_to_serve
+from gateway.wiring.storage import limits_of, open_to_serve
 from gateway.wiring.upstream import open_upstream
 
 EXIT_LEDGER_BROKEN: Final = StorageUnreachable.exit_code
@@ -136,7 +136,7 @@ async def _open_parts(
     stack.push_async_callback(ledger.close)
     intake = Intake()
     await _patiently(lambda: recover(ledger, intake, log))
-    directory = Directory(await ledger.directory_rows(), storage.vault, clock)
+    directory = Directory(await ledger.directory_rows(), storage.vault, clock, limits_of(settings))
     metrics.know(directory.snapshot.rows.tenants)
     intake.quarantined = await ledger.in_quarantine()
     if intake.quarantined:

@@ -16,8 +16,9 @@ from gateway.flow.reconcile import Pass, Reconciler
 from gateway.ledger.interface import Resolution, StoredOrder
 from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.mark import quarantine_of
-from gateway.ledger.sqlite import SqliteLedger, SqliteReader
+from gateway.ledger.sqlite import SqliteLedger
 from gateway.ledger.sqlite_engine import close, connect, transaction
+from gateway.ledger.sqlite_reader import SqliteReader
 from gateway.ledger.sqlite_reconcile import resolve
 from gateway.settings import Settings
 from gateway.settings.model import Reconcile
@@ -25,7 +26,7 @@ from gateway.telemetry.logs import make_log
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.operations import SPEC_DIGEST
 from gateway.wiring.actor import actor
-from gateway.wiring.storage import Storage, open_storage
+from gateway.wiring.storage import Storage, limits_of, open_storage
 from gateway.wiring.upstream import open_upstream
 
 _POLL_S = 0.1
@@ -59,7 +60,7 @@ async def reconcile(settings: Settings, *, stay: bool) -> Reconciled:
                     ledger=ledger,
                     ledger_id=storage.ledger_id,
                     upstream=upstream,
-                    keys=Directory(await ledger.directory_rows(), storage.vault, clock),
+                    keys=Directory(await ledger.directory_rows(), storage.vault, clock, limits_of(settings)),
                     intake=Intake(),
                     clock=clock,
                     metrics=metrics,

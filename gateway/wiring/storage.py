@@ -11,16 +11,28 @@ import msgspec
 from gateway.broker.administration import Administration
 from gateway.broker.vault import Vault
 from gateway.clock import Clock, SystemClock, new_uuid7
+from gateway.core.budget_terms import Limits
 from gateway.errors import StorageUnreachable
 from gateway.ledger.mark import standing
-from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_check import require_sound
 from gateway.ledger.sqlite_engine import connect, reason_of
 from gateway.ledger.sqlite_keys import SqliteKeys
 from gateway.ledger.sqlite_owner import Owner
+from gateway.ledger.sqlite_reader import SqliteReader
 from gateway.settings import Settings
 from gateway.wiring.actor import actor
 from gateway.wiring.sealing import unlock
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What every key may carry that has no limits of its own."""
+    budget = settings.budget
+    return Limits(
+        per_minute=budget.per_minute,
+        per_hour=budget.per_hour,
+        reserved_per_minute=budget.reserved_per_minute,
+        guaranteed_fraction=budget.guaranteed_fraction,
+    )
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 import json
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import Any, Final
@@ -61,12 +62,19 @@ RETRY_AFTER: Final = {
 }  # fmt: skip
 
 
+def _a_key_of_its_own(world: World) -> str:
+    """A token of a tenant whose team nobody else is of: what OfferGrid says of a key holds for all who share it."""
+    name = f"alone-{uuid.uuid4().hex}"
+    return world.token_of(name, team=name, key=f"sandbox-key-{name}")
+
+
 @pytest.mark.parametrize("said", RETRY_AFTER)
 def test_429_upstream_throttled(hasty: World, said: str) -> None:
     """In 0.8 s no second can be waited for: at once, with what OfferGrid said made sane."""
+    token = _a_key_of_its_own(hasty)
     hasty.sandbox.set_fault("status", code=429, retry_after=said)
-    answer = hasty.order()
-    found = about_order(hasty, answer, 429, "upstream-throttled", "not_placed")
+    answer = hasty.order(token=token)
+    found = about_order(hasty, answer, 429, "upstream-throttled", "not_placed", token=token)
     least, most = RETRY_AFTER[said]
     assert least <= int(answer.headers["retry-after"]) <= most
     assert found["upstream"]["status"] == 429
@@ -74,19 +82,39 @@ def test_429_upstream_throttled(hasty: World, said: str) -> None:
 
 
 def test_429_upstream_throttled_until_a_date(hasty: World) -> None:
+    token = _a_key_of_its_own(hasty)
     hasty.sandbox.set_fault("status", code=429, retry_after=formatdate(time.time() + 600, usegmt=True))
-    answer = hasty.order()
-    about_order(hasty, answer, 429, "upstream-throttled", "not_placed")
+    answer = hasty.order(token=token)
+    about_order(hasty, answer, 429, "upstream-throttled", "not_placed", token=token)
     assert 1 <= int(answer.headers["retry-after"]) <= 600
 
 
 def test_429_upstream_throttled_with_an_empty_body(hasty: World) -> None:
-    hasty.sandbox.set_fault("status", code=429, body="", content_type="", retry_after=7)
-    answer = hasty.order("throttled", notes="same")
-    about_order(hasty, answer, 429, "upstream-throttled", "not_placed")
-    again = hasty.order("throttled", notes="same")
-    assert again.status_code == 201, "not placed: the same key is tried again"
+    token = _a_key_of_its_own(hasty)
+    hasty.sandbox.set_fault("status", code=429, body="", content_type="", retry_after=1)
+    answer = hasty.order("throttled", token=token, notes="same")
+    about_order(hasty, answer, 429, "upstream-throttled", "not_placed", token=token)
+    wait_until(
+        lambda: hasty.order("throttled", token=token, notes="same").status_code == 201,
+        "not placed: the same key is tried again",
+    )
+    again = hasty.order("throttled", token=token, notes="same")
     assert again.headers["ordergate-order-id"] == answer.headers["ordergate-order-id"]
+    assert len(hasty.placed) == 1
+
+
+def test_429_upstream_throttled_for_everybody_who_shares_the_key(hasty: World) -> None:
+    first = _a_key_of_its_own(hasty)
+    team = next(name for name, token in hasty.tokens.items() if token == first)
+    second = hasty.token_of(f"{team}-too", team=team)
+    hasty.sandbox.set_fault("status", code=429, retry_after=600)
+    hasty.order(token=first)
+    answer = hasty.order(token=second)
+    refused = about_order(hasty, answer, 429, "upstream-throttled", "not_placed", known=False)
+    assert "upstream" not in refused
+    assert 500 <= int(answer.headers["retry-after"]) <= 600
+    assert hasty.order(token=_a_key_of_its_own(hasty)).status_code == 201, "another team's key is another matter"
+    assert len(hasty.calls) == 2
 
 
 def test_429_upstream_throttled_is_waited_for_where_it_fits(world: World) -> None:

@@ -1,21 +1,28 @@
 """Places among the orders in flight: first come first served, bounded, and none is ever lost."""
 
 import asyncio
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.broker.admission import Admission
+from gateway.broker.admission import Admission, Lane
+from gateway.core.budget import Shortage
 from gateway.errors import Overloaded
+
+LANE = Lane(1, 1)
 
 
 async def _enter(admission: Admission) -> None:
     """As an order does: at once, or in line, or not at all."""
-    if admission.enter_at_once():
+    if admission.enter_at_once(LANE):
         return
-    turn = admission.join()
-    if turn is None or not await admission.wait(turn):
+    turn = admission.join(LANE)
+    if turn is None:
+        raise Overloaded("the line is full")
+    if not await admission.wait(turn, wait_s=admission.max_wait_s):
+        admission.quit(turn)
         raise Overloaded("no place")
 
 
@@ -26,7 +33,7 @@ async def _settled() -> None:
 
 def test_first_come_first_served() -> None:
     async def play() -> None:
-        admission = Admission(max_in_flight=2, max_waiting=100, max_wait_s=60)
+        admission = Admission(max_in_flight=2, max_waiting=100, max_wait_s=60, now=time.monotonic)
         order: list[int] = []
 
         async def enters(name: int) -> None:
@@ -49,7 +56,7 @@ def test_first_come_first_served() -> None:
 
 def test_who_comes_late_does_not_pass_who_waits() -> None:
     async def play() -> None:
-        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60)
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60, now=time.monotonic)
         await _enter(admission)
         waiting = asyncio.ensure_future(_enter(admission))
         await asyncio.sleep(0)
@@ -66,7 +73,7 @@ def test_who_comes_late_does_not_pass_who_waits() -> None:
 @pytest.mark.parametrize("max_waiting", [0, 1, 3])
 def test_past_the_line_is_refused_at_once(max_waiting: int) -> None:
     async def play() -> None:
-        admission = Admission(max_in_flight=1, max_waiting=max_waiting, max_wait_s=60)
+        admission = Admission(max_in_flight=1, max_waiting=max_waiting, max_wait_s=60, now=time.monotonic)
         await _enter(admission)
         waiting = [asyncio.ensure_future(_enter(admission)) for _ in range(max_waiting)]
         await asyncio.sleep(0)
@@ -84,7 +91,7 @@ def test_past_the_line_is_refused_at_once(max_waiting: int) -> None:
 
 def test_who_waits_too_long_is_refused_and_the_line_goes_on() -> None:
     async def play() -> None:
-        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=0.01)
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=0.01, now=time.monotonic)
         await _enter(admission)
         for _again in range(3):
             found = await asyncio.gather(*(_enter(admission) for _ in range(10)), return_exceptions=True)
@@ -97,34 +104,35 @@ def test_who_waits_too_long_is_refused_and_the_line_goes_on() -> None:
 
 def test_who_gives_up_leaves_the_line_at_once() -> None:
     async def play() -> None:
-        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60)
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60, now=time.monotonic)
         await _enter(admission)
         gives_up = asyncio.get_running_loop().create_future()
-        turn = admission.join()
+        turn = admission.join(LANE)
         assert turn is not None
-        waiting = asyncio.ensure_future(admission.wait(turn, [gives_up]))
+        waiting = asyncio.ensure_future(admission.wait(turn, [gives_up], wait_s=60))
         await asyncio.sleep(0)
         gives_up.set_result(None)
         assert not await waiting
+        admission.quit(turn)
         admission.leave()
-        assert admission.enter_at_once(), "the place is not given to who has gone"
+        assert admission.enter_at_once(LANE), "the place is not given to who has gone"
 
     asyncio.run(play())
 
 
 def test_who_gives_up_when_the_turn_has_come_gives_the_place_back() -> None:
     async def play() -> None:
-        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60)
+        admission = Admission(max_in_flight=1, max_waiting=10, max_wait_s=60, now=time.monotonic)
         await _enter(admission)
-        turn = admission.join()
+        turn = admission.join(LANE)
         assert turn is not None
-        waiting = asyncio.ensure_future(admission.wait(turn))
+        waiting = asyncio.ensure_future(admission.wait(turn, wait_s=60))
         await asyncio.sleep(0)
         admission.leave()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert admission.enter_at_once()
+        assert admission.enter_at_once(LANE)
 
     asyncio.run(play())
 
@@ -143,7 +151,9 @@ def test_no_place_is_lost_or_made_whoever_gives_up_when(
     """Any order of coming, leaving and giving up, at whatever turn of the loop."""
 
     async def play() -> None:
-        admission = Admission(max_in_flight=max_in_flight, max_waiting=max_waiting, max_wait_s=600)
+        admission = Admission(
+            max_in_flight=max_in_flight, max_waiting=max_waiting, max_wait_s=600, now=time.monotonic
+        )
         inside = 0
 
         async def enters() -> None:
@@ -181,6 +191,54 @@ def test_no_place_is_lost_or_made_whoever_gives_up_when(
         if not max_waiting:
             with pytest.raises(Overloaded):
                 await _enter(admission)
-        assert not admission._line
+        assert not admission._lanes
+        assert not admission._waiting
+
+    asyncio.run(play())
+
+
+SHORT = Shortage(wait_ms=20, why="minute")
+
+
+def test_the_lanes_take_turns() -> None:
+    """A tenant with many orders does not stand before another's one."""
+
+    async def play() -> None:
+        admission = Admission(max_in_flight=1, max_waiting=100, max_wait_s=60, now=time.monotonic)
+        assert admission.enter_at_once(LANE)
+        came: list[int] = []
+        turns = {}
+        for tenant in (1, 1, 1, 1, 2, 2, 3):
+            turn = admission.join(Lane(1, tenant))
+            assert turn is not None
+            turns[turn] = tenant
+        for _place in range(7):
+            admission.leave()
+            (turn,) = (turn for turn in turns if turn.future.done())
+            came.append(turns.pop(turn))
+        assert came == [1, 2, 3, 1, 2, 1, 1]
+
+    asyncio.run(play())
+
+
+def test_a_lane_whose_budget_is_short_rests_and_goes_on_where_it_was() -> None:
+    async def play() -> None:
+        admission = Admission(max_in_flight=1, max_waiting=100, max_wait_s=60, now=time.monotonic)
+        first, second = admission.join(LANE), admission.join(LANE)
+        assert first is not None and second is not None
+        assert first.future.done() and not second.future.done()
+        first = admission.put_back(first, SHORT)
+        assert not first.future.done() and not second.future.done(), "both rest"
+        assert not admission.enter_at_once(LANE), "nobody overtakes"
+        assert admission.others_wait(Lane(1, 2)) and not admission.others_wait(Lane(2, 3))
+        short = admission.short_of(second)
+        assert short is not None and short.why == "minute" and 0 < short.wait_ms <= 20
+        other = Lane(1, 2)
+        assert admission.enter_at_once(other), "the place is free for who does not rest"
+        admission.leave()
+        assert await admission.wait(first, wait_s=60)
+        assert not second.future.done()
+        admission.leave()
+        assert second.future.done()
 
     asyncio.run(play())

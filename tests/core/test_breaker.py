@@ -15,7 +15,7 @@ USABLE: list[Evidence] = [
     PLACED,
     *(Answered(status=status, body=b'{"message":"no"}') for status in (400, 401, 403, 404, 422, 429)),
 ]
-OURS = ("too_late", "no_connection", "defect")
+OURS = ("too_late", "no_connection", "no_budget", "defect")
 FAILED: list[Evidence] = [
     *(NotSent(reason=reason) for reason in get_args(NotSentReason) if reason not in OURS),
     Sent(reason="timeout"),

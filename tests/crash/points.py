@@ -38,6 +38,8 @@ HEALING: Final[Mapping[str, Any]] = {
     "reconcile__interval_s": 0.05,
     "reconcile__settle_after_s": 0.2,
     "budget__reserved_per_minute": 100_000,
+    "budget__per_minute": 0,
+    "budget__per_hour": 0,
 }
 RESTING: Final[Mapping[str, Any]] = {**HEALING, "upstream__keepalive_idle_s": 0.05}
 """So that a process that has nothing more to do soon holds nothing for what it did."""

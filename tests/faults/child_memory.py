@@ -56,9 +56,9 @@ def patch() -> None:
             if steps == COUNTS:
                 say(said, COUNTS - countdown.left)
 
-    def watched(self: sqlite_writer._Job, connection: apsw.Connection) -> None:
+    def watched(self: sqlite_writer._Job, connection: apsw.Connection) -> bool:
         countdown.watch()
-        run(self, connection)
+        return run(self, connection)
 
     OrderEndpoint.__call__ = counted  # type: ignore[method-assign, assignment]  # in this process alone
     sqlite_writer._Job.run = watched  # type: ignore[method-assign]  # as above

@@ -165,6 +165,7 @@ class Asking:
 def a_run(*, checks_times: bool = True, host: str = "127.0.0.1", **settings: Any) -> Iterator[Run]:
     """`settings` as for `running_stack`. The upstream is called by the name `host`."""
     settings.setdefault("budget__per_minute", 0)
+    settings.setdefault("budget__per_hour", 0)
     settings.setdefault("budget__reserved_per_minute", 1000)
     with (
         SandboxThread(per_minute=0, per_hour=0) as sandbox,

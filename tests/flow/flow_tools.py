@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from gateway.broker.admission import Admission
+from gateway.broker.admission import Admission, Lane
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.broker.vault import MasterKey, Secret, Vault
 from gateway.clock import SystemClock
@@ -26,8 +26,17 @@ from gateway.flow.intake import Intake
 from gateway.flow.place_order import OrderFlow
 from gateway.flow.ports import OrderRequest
 from gateway.flow.sending import Sender
-from gateway.ledger.interface import AttemptEnd, AttemptStart, Claim, Claimed, NewOrder, Settlement, StoredOrder
-from gateway.ledger.sqlite import SqliteLedger
+from gateway.ledger.interface import (
+    AttemptEnd,
+    AttemptStart,
+    Claim,
+    Claimed,
+    NewOrder,
+    Patience,
+    Settlement,
+    StoredOrder,
+)
+from gateway.ledger.sqlite import AT_ONCE, SqliteLedger
 from gateway.telemetry.logs import make_log
 from gateway.telemetry.metrics import Metrics, OrderTimes
 
@@ -40,6 +49,9 @@ TENANT = Tenant(
     guaranteed_per_minute=None, implicit_window_s=None, defaults={"channel": '"web"'}, enforced={"test": "true"},
     created_ms=0,
 )  # fmt: skip
+OTHER_LANE = Lane(99, 99)
+"""Whoever is in the way."""
+
 BODY = b'{"items":[],"n":1.50}'
 
 
@@ -109,8 +121,8 @@ class Told(SqliteLedger):
         self.story.append(what)
         return found
 
-    async def claim(self, order: NewOrder, attempt: AttemptStart | None) -> Claim:
-        found: Claim = await self._noted("claim", super().claim(order, attempt))
+    async def claim(self, order: NewOrder, attempt: AttemptStart | None, patience: Patience = AT_ONCE) -> Claim:
+        found: Claim = await self._noted("claim", super().claim(order, attempt, patience))
         return found
 
     async def start(self, claimed: Claimed, attempt: AttemptStart) -> Claimed:
@@ -200,7 +212,9 @@ async def a_gateway(
     stream = io.StringIO()
     metrics = Metrics(version="0", spec_digest="0")
     upstream = Upstream(story, *lines)
-    admission = Admission(max_in_flight=max_in_flight, max_waiting=max_waiting, max_wait_s=wait_s)
+    admission = Admission(
+        max_in_flight=max_in_flight, max_waiting=max_waiting, max_wait_s=wait_s, now=CLOCK.monotonic
+    )
     intake = Intake()
     keys = _Keys({TENANT.team_id: KEY})
     log = make_log(level="info", style="json", clock=CLOCK, stream=stream)
@@ -210,7 +224,8 @@ async def a_gateway(
             marks=VAULT, ledger_id="ledger-1", clock=CLOCK, implicit_window_s=implicit_window_s, ttl_s=86400
         ),
         gate=Gate(
-            intake=intake, keys=keys, breaker=breaker, upstream=upstream, clock=CLOCK, metrics=metrics, look_s=60
+            intake=intake, keys=keys, reads=ledger, breaker=breaker, upstream=upstream, clock=CLOCK,
+            metrics=metrics, look_s=60,
         ),
         admission=admission,
         sender=Sender(

@@ -9,7 +9,7 @@ from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.core.outcome import classify
 from gateway.flow.answer import Answer
 from gateway.ledger.interface import OrderFilter
-from tests.flow.flow_tools import BODY, Gateway, a_gateway, placed, said
+from tests.flow.flow_tools import BODY, OTHER_LANE, Gateway, a_gateway, placed, said
 
 REFUSED = NotSent(reason="tls")
 
@@ -82,7 +82,7 @@ def test_an_order_that_waited_is_withdrawn_where_the_breaker_opened_meanwhile(tm
     async def play() -> None:
         breaker = Breaker(failures=1, open_s=1000)
         async with a_gateway(tmp_path / "o.db", placed(), breaker=breaker, max_in_flight=1) as gateway:
-            assert gateway.admission.enter_at_once()
+            assert gateway.admission.enter_at_once(OTHER_LANE)
             waiting = _another(gateway, 1)
             while not (await gateway.ledger.unsettled())["queued"]:  # noqa: ASYNC110 - it stands in a file
                 await asyncio.sleep(0.005)

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.evidence import NotSent, Sent
 from gateway.errors import LedgerBusy
 from gateway.flow.answer import Answer
-from tests.flow.flow_tools import BODY, TENANT, Gateway, a_gateway, answered, placed, said, until
+from tests.flow.flow_tools import BODY, OTHER_LANE, TENANT, Gateway, a_gateway, answered, placed, said, until
 
 UNKNOWN = Sent(reason="broken")
 UNSENT = NotSent(reason="connect_refused")
@@ -101,7 +101,7 @@ async def _take_the_key_away(gateway: Gateway) -> None:
 
 
 async def _take_all_places(gateway: Gateway) -> None:
-    assert gateway.admission.enter_at_once()
+    assert gateway.admission.enter_at_once(OTHER_LANE)
 
 
 async def _take_no_writes(gateway: Gateway) -> None:

@@ -20,6 +20,7 @@ from gateway.ledger.interface import OrderFilter
 from tests.flow.flow_tools import (
     BODY,
     KEY,
+    OTHER_LANE,
     TENANT,
     Gateway,
     Line,
@@ -499,7 +500,7 @@ def test_in_quarantine_nothing_is_claimed_or_sent(tmp_path: Path) -> None:
 def test_without_a_place_nothing_is_claimed_or_sent(tmp_path: Path) -> None:
     async def play() -> None:
         async with a_gateway(tmp_path / "o.db", placed(), max_in_flight=1, max_waiting=0) as gateway:
-            assert gateway.admission.enter_at_once()
+            assert gateway.admission.enter_at_once(OTHER_LANE)
             _is_refused(await gateway.place(), 503, "overloaded", "1")
             assert gateway.story == []
             gateway.admission.leave()
@@ -543,7 +544,7 @@ def test_an_order_that_nobody_here_has_in_hand_any_more_is_recovered(
 
     async def play() -> None:
         async with a_gateway(tmp_path / "o.db", placed(), max_in_flight=1, wait_s=60) as gateway:
-            assert gateway.admission.enter_at_once()  # it waits for its place
+            assert gateway.admission.enter_at_once(OTHER_LANE)  # it waits for its place
             gateway.ledger.refuses[fails] = [RuntimeError("x")] * 3
             placing = asyncio.ensure_future(gateway.place())
             while "claim" not in gateway.story:  # noqa: ASYNC110 - the story is a list

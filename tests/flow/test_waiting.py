@@ -12,7 +12,7 @@ from gateway.core.lifecycle import Outcome
 from gateway.errors import LedgerBusy
 from gateway.flow.answer import Answer
 from gateway.ledger.interface import OrderFilter
-from tests.flow.flow_tools import BODY, TENANT, Gateway, a_gateway, placed, said, until
+from tests.flow.flow_tools import BODY, OTHER_LANE, TENANT, Gateway, a_gateway, placed, said, until
 
 
 async def _is_there(gateway: Gateway, outcome: Outcome) -> bool:
@@ -21,7 +21,7 @@ async def _is_there(gateway: Gateway, outcome: Outcome) -> bool:
 
 async def _waits(gateway: Gateway) -> "asyncio.Task[Answer]":
     """An order in line behind one that has the only place."""
-    assert gateway.admission.enter_at_once()
+    assert gateway.admission.enter_at_once(OTHER_LANE)
     waiting = asyncio.ensure_future(gateway.place("k"))
     await until(lambda: _is_there(gateway, "queued"))
     return waiting
@@ -123,7 +123,7 @@ def test_every_wait_gives_its_place_back(tmp_path: Path) -> None:
             waiting = await _waits(gateway)
             gateway.admission.leave()
             await waiting
-            assert gateway.admission.enter_at_once()
+            assert gateway.admission.enter_at_once(OTHER_LANE)
             gateway.admission.leave()
 
     asyncio.run(play())

@@ -79,7 +79,7 @@ def test_a_known_key_is_answered_with_its_order(tmp_path: Path, outcome: Outcome
             await ledger.settle(first, ENDED, end(outcome, response=b"response", answer=b"answer"))
             again = await ledger.claim(new_order("k", body=body), AttemptStart(key_id="key-2", started_ms=3_000))
             if outcome == "not_placed" and body == b"fingerprint":
-                assert again == structs.replace(first, version=first.version + 2)
+                assert again == structs.replace(first, version=first.version + 2, key_id="key-2")
                 stored = await ledger.find(first.order_id, tenant_id=1)
                 assert stored is not None
                 assert (stored.outcome, stored.response, stored.answer, stored.settled_ms) == (
@@ -189,7 +189,7 @@ def test_a_stale_holder_changes_nothing(tmp_path: Path) -> None:
             fresh = await ledger.next_attempt(
                 stale, AttemptEnd(ended_ms=1, evidence="not_sent", status=None), START
             )
-            assert fresh == Claimed(order_id=stale.order_id, version=stale.version + 1)
+            assert fresh == structs.replace(stale, version=stale.version + 1)
             rows = dump(path)
             for late in (
                 ledger.settle(stale, ENDED, end("placed", "up-1")),

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.errors import LedgerClosed, LedgerError, LedgerUndecided
 from gateway.ledger import sqlite_writer
-from gateway.ledger.interface import Claimed, OrderFilter
+from gateway.ledger.interface import Claimed, Known, OrderFilter
 from tests.ledger.ledger_tools import ENDED, START, Disk, a_disk, a_ledger, claimed, dump, end, new_order
 from tests.support.needs import ROOT
 
@@ -66,6 +66,7 @@ def test_a_full_disk_at_each_write_writes_nothing_and_heals(tmp_path: Path, and_
                 assert not ledger.broken.is_set()
                 disk.arm(None)
                 again = await ledger.claim(order, START)
+                assert isinstance(again, Claimed | Known)
                 assert again.order_id if isinstance(again, Claimed) else again.order.order_id == order.order_id
                 await ledger.settle(kept, ENDED, end("placed"))
                 assert len(await ledger.page(OrderFilter())) == 2

@@ -18,10 +18,10 @@ from gateway.broker.vault import Secret
 from gateway.clock import SystemClock
 from gateway.errors import LedgerBusy, StorageUnreachable
 from gateway.ledger.interface import OrderFilter
-from gateway.ledger.sqlite import SqliteReader
 from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect
 from gateway.ledger.sqlite_owner import Owner
+from gateway.ledger.sqlite_reader import SqliteReader
 from tests.ledger.ledger_tools import (
     ENDED,
     VAULT,

@@ -47,10 +47,10 @@ DEFECTS: Final = (
     Defect(
         name="An open breaker is not asked again when an order's turn has come.",
         file="gateway/flow/place_order.py",
-        text="            if isinstance(key, Refusal):  # things changed while the order waited\n",
-        by='            if isinstance(key, Refusal) and key.why == "breaker":\n'
-        "                key = self._gate._keys.key_of(request.tenant.team_id)\n"
-        "            if not isinstance(key, LentKey):\n",
+        text="        if isinstance(key, Refusal):  # things changed while the order waited\n",
+        by='        if isinstance(key, Refusal) and key.why == "breaker":\n'
+        "            key = self._gate._keys.key_of(request.tenant.team_id)\n"
+        "        if not isinstance(key, LentKey):\n",
         test="tests/flow/test_breaking.py::test_an_order_that_waited_is_withdrawn_where_the_breaker_opened_meanwhile",
     ),
     Defect(

@@ -13,29 +13,30 @@ DEFECTS: Final = (
         name="An order is sent before its intent is written.",
         file=_PLACE,
         text="""\
-        claim = await self._claim(order, request, self._attempt_with(key))
-        if not isinstance(claim, Claimed):
-            return claim
-        return await self._send(self._sender.in_hand(claim, request, key, times, began), order)
+            claim = await self._claim(order, request, self._attempt_with(key), patience)
+            if not isinstance(claim, Claimed):
+                return claim
+            if claim.short is None:
 """,
         by="""\
-        early = Claimed(order_id=order.order_id, version=1)
-        hand = self._sender.in_hand(early, request, key, times, began)
-        body = self._describer.body(request, order, order.order_id)
-        judged = await self._sender.send_until_known(hand, body)
-        claim = await self._claim(order, request, self._attempt_with(key))
-        if not isinstance(claim, Claimed):
-            return claim
-        hand.claim = claim
-        return await self._settle(hand, judged)
+            early = Claimed(order_id=order.order_id, version=1)
+            hand = self._sender.in_hand(early, request, key, times, began)
+            body = self._describer.body(request, order, early)
+            judged = await self._sender.send_until_known(hand, body)
+            claim = await self._claim(order, request, self._attempt_with(key), patience)
+            if not isinstance(claim, Claimed):
+                return claim
+            hand.claim = claim
+            if claim.short is None:
+                return await self._settle(hand, judged)
 """,
         test=f"{_PLACING}::test_the_claim_is_durable_before_sending_and_the_end_before_telling",
     ),
     Defect(
         name="An order that cannot be claimed is sent all the same.",
         file=_PLACE,
-        text="            return await self._refuse_new(refusal, order, request)\n        return answer_known(",
-        by="            return Claimed(order_id=order.order_id, version=1)\n        return answer_known(",
+        text="            return await self._refuse_new(refusal, order, request)\n        if isinstance(claim, Short):",
+        by="            return Claimed(order_id=order.order_id, version=1)\n        if isinstance(claim, Short):",
         test=f"{_PLACING}::test_without_a_claim_nothing_is_sent",
     ),
     Defect(
@@ -96,16 +97,16 @@ DEFECTS: Final = (
     ),
     Defect(
         name="An order whose tenant hung up goes on waiting for its turn.",
-        file=_PLACE,
-        text="if await self._admission.wait(turn, (hung_up, draining)):",
-        by="if await self._admission.wait(turn, (draining,)):",
+        file="gateway/flow/line.py",
+        text="if await self._admission.wait(turn, (hung_up, draining), wait_s=wait_s):",
+        by="if await self._admission.wait(turn, (draining,), wait_s=wait_s):",
         test=f"{_WAITING}::test_an_order_that_is_not_sent_is_not_placed_and_may_be_tried_again",
     ),
     Defect(
         name="Orders go on waiting for their turn while the instance drains.",
-        file=_PLACE,
-        text="if await self._admission.wait(turn, (hung_up, draining)):",
-        by="if await self._admission.wait(turn, (hung_up,)):",
+        file="gateway/flow/line.py",
+        text="if await self._admission.wait(turn, (hung_up, draining), wait_s=wait_s):",
+        by="if await self._admission.wait(turn, (hung_up,), wait_s=wait_s):",
         test=f"{_WAITING}::test_an_order_that_is_not_sent_is_not_placed_and_may_be_tried_again",
     ),
     Defect(
@@ -132,34 +133,25 @@ DEFECTS: Final = (
     Defect(
         name="An order that had to wait never gives its place back.",
         file=_PLACE,
-        text="            self._admission.leave()\n\n    async def _claim(",
-        by="            pass\n\n    async def _claim(",
+        text="""\
+                if not isinstance(went, Short):
+                    self._admission.leave()
+""",
+        by="                pass\n",
         test=f"{_WAITING}::test_every_wait_gives_its_place_back",
     ),
     Defect(
         name="An order that was sent at once never gives its place back.",
         file=_PLACE,
-        text="""\
-                finally:
-                    self._admission.leave()
-""",
-        by="""\
-                finally:
-                    pass
-""",
+        text="        finally:\n            self._admission.leave()\n",
+        by="        finally:\n            pass\n",
         test=f"{_PLACING}::test_every_end_gives_its_place_back",
     ),
     Defect(
         name="A place that comes free while its turn gives up is lost.",
         file="gateway/broker/admission.py",
-        text="""\
-        if turn.done():
-            self.leave()
-""",
-        by="""\
-        if turn.done():
-            return
-""",
+        text="        if turn.future.done():\n            self.leave()\n",
+        by="        if turn.future.done():\n",
         test="tests/broker/test_admission.py::test_who_gives_up_when_the_turn_has_come_gives_the_place_back",
     ),
     Defect(
@@ -178,14 +170,14 @@ DEFECTS: Final = (
     ),
     Defect(
         name="An order that is still in hand is taken over by its own process.",
-        file="gateway/ledger/sqlite_orders.py",
-        text="return mine and order.order_id not in hands and self._claimers.get(order.order_id) not in hands",
+        file="gateway/ledger/sqlite_recover.py",
+        text="return mine and order.order_id not in in_hand and self._claimers.get(order.order_id) not in in_hand",
         by="return mine",
         test=f"{_PLACING}::test_an_order_in_hand_is_not_recovered_at_any_step",
     ),
     Defect(
         name="An order that a defect left behind is nobody's for as long as its process lives.",
-        file="gateway/ledger/sqlite_orders.py",
+        file="gateway/ledger/sqlite_recover.py",
         text="        mine = order.owner == self._epoch\n",
         by="        mine = False\n",
         test=f"{_PLACING}::test_an_order_that_nobody_here_has_in_hand_any_more_is_recovered",

@@ -16,7 +16,7 @@ DEFECTS: Final = (
     ),
     Defect(
         name="An order that waited for a place leaves a task behind.",
-        file="gateway/flow/place_order.py",
+        file="gateway/flow/line.py",
         text="            for watch in (hung_up, draining):\n                watch.cancel()\n"
         "            await asyncio.gather(hung_up, draining, return_exceptions=True)\n",
         by="            hung_up.cancel()\n            await asyncio.gather(hung_up, return_exceptions=True)\n",

@@ -18,10 +18,11 @@ DEFECTS: Final = (
     Defect(
         name="Whoever waits for a write is told before it is committed.",
         file=_WRITER,
-        text="                    job.run(self._connection)\n",
+        text="                    if not job.run(self._connection):\n",
         by="""\
-                    job.run(self._connection)
+                    ran = job.run(self._connection)
                     self._loop.call_soon_threadsafe(job.deliver)
+                    if not ran:
 """,
         test=f"{_DISK}::test_a_failed_commit_is_undecided_and_ends_the_ledger",
     ),
@@ -107,7 +108,7 @@ handed to whoever waits for this job
     ),
     Defect(
         name="An order that was in flight when its process died becomes not placed.",
-        file=_ORDERS,
+        file="gateway/ledger/sqlite_recover.py",
         text="UPDATE orders SET outcome = 'unknown', version",
         by="UPDATE orders SET outcome = 'not_placed', version",
         test="tests/ledger/test_durability.py::test_recovered_orders_say_what_is_known_of_them",

@@ -150,9 +150,9 @@ DEFECTS: Final = (
     ),
     Defect(
         name="What waited in a backup is called not placed before anybody has looked.",
-        file="gateway/ledger/sqlite_orders.py",
-        text="        if quarantine_of(connection) is not None:\n",
-        by="        if False:\n",
+        file="gateway/ledger/sqlite_recover.py",
+        text="    if quarantine_of(connection) is not None:\n",
+        by="    if False:\n",
         test="tests/ledger/test_owner.py::test_in_quarantine_nothing_is_taken_over_and_nothing_forgotten",
     ),
     Defect(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.settings import EVERY_SETTING, NOT_YET
+from gateway.settings import EVERY_SETTING
 from gateway.settings.table import plain
 from tests.support.needs import ROOT
 
@@ -12,8 +12,7 @@ HEAD = """\
 Read from `--config FILE`, else `$ORDERGATE_CONFIG`, else `config/ordergate.yaml`, else the defaults. An environment
 variable `ORDERGATE_<SECTION>__<FIELD>` wins over the file (`ORDERGATE_STORAGE__URL`); a secret can be read from a file
 by `…_FILE`. Every fault is told at once, as `FILE:LINE:COL: section.field: what is wrong`, with exit status 3.
-Relative paths are relative to the working directory. A change acts at the next start. `*` marks what is accepted and
-not acted on yet.
+Relative paths are relative to the working directory. A change acts at the next start.
 
 | setting | default | unit | why |
 | --- | --- | --- | --- |
@@ -22,8 +21,7 @@ not acted on yet.
 
 def rows() -> Iterator[str]:
     for info in EVERY_SETTING:
-        star = " *" if info.name in NOT_YET else ""
-        yield f"| `{info.name}`{star} | `{plain(info.default)}` | {info.unit} | {info.reason} |\n"
+        yield f"| `{info.name}` | `{plain(info.default)}` | {info.unit} | {info.reason} |\n"
 
 
 def page() -> str:

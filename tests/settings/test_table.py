@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import EVERY_SETTING, NOT_YET, Settings, load_settings
+from gateway.settings import EVERY_SETTING, Settings, load_settings
 from gateway.settings.table import plain
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,3 @@ def test_every_setting_says_why_it_is_there() -> None:
     assert not [info.name for info in EVERY_SETTING if len(info.reason) < 10 or not info.reason.endswith(".")]
     assert [info.unit for info in EVERY_SETTING if info.field.endswith("_s")] == ["seconds"] * 14
     assert {info.unit for info in EVERY_SETTING if info.field.endswith("_bytes")} == {"bytes"}
-
-
-def test_what_nothing_acts_on_yet_is_named_as_it_is_called() -> None:
-    assert {info.name for info in EVERY_SETTING} >= NOT_YET

@@ -13,7 +13,7 @@ from gateway.core.evidence import Answered, Evidence, Sent
 from gateway.core.outcome import Judged, Verdict
 from gateway.errors import LedgerError
 from gateway.flow import describe, sending, settle
-from gateway.ledger import sqlite, sqlite_engine, sqlite_orders, sqlite_owner, sqlite_rows
+from gateway.ledger import sqlite, sqlite_engine, sqlite_orders, sqlite_owner, sqlite_recover, sqlite_rows
 from gateway.ledger.interface import Claimed
 
 Patch = AbstractContextManager[Any]
@@ -53,8 +53,8 @@ def take_an_undecided_commit_for_nothing_written() -> Patch:
 
 
 def recover_what_was_in_flight_as_not_placed() -> Patch:
-    changed = sqlite_orders._RECOVER_SENT.replace("'unknown'", "'not_placed'")
-    return mock.patch.object(sqlite_orders, "_RECOVER_SENT", changed)
+    changed = sqlite_recover._RECOVER_SENT.replace("'unknown'", "'not_placed'")
+    return mock.patch.object(sqlite_recover, "_RECOVER_SENT", changed)
 
 
 def take_over_from_the_living() -> Patch:
@@ -87,10 +87,10 @@ def call_a_server_error_not_placed() -> Patch:
 
 
 def recover_what_is_in_hand() -> Patch:
-    def is_let_go(self: Any, order: Any, _hands: Any) -> bool:
+    def let_go(self: Any, order: Any, _hands: Any) -> bool:
         return bool(order.owner == self._epoch)
 
-    return mock.patch.object(sqlite_orders.OrderWrites, "is_let_go", is_let_go)
+    return mock.patch.object(sqlite_recover.Hands, "let_go", let_go)
 
 
 def send_however_late() -> Patch:

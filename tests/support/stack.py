@@ -198,6 +198,9 @@ def running_stack(*, upstream_base_url: str, **settings: Any) -> Iterator[Stack]
             "ORDERGATE_RECONCILE__INTERVAL_S": "86400",
             # Nor does an OfferGrid that fails as it is told stop the orders that come after.
             "ORDERGATE_UPSTREAM__BREAKER_FAILURES": "1000000",
+            # And a test may send as many as it likes, unless it is about how many it may.
+            "ORDERGATE_BUDGET__PER_MINUTE": "0",
+            "ORDERGATE_BUDGET__PER_HOUR": "0",
             **{f"ORDERGATE_{key.upper()}": str(value) for key, value in settings.items()},
         }
         # The commands below run in this process, whose working directory is another: they need absolute paths.
