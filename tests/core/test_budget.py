@@ -1,5 +1,6 @@
 """The budget against an exact log of what arrives at OfferGrid, in virtual time."""
 
+import os
 import random
 from bisect import bisect_right
 from collections import deque
@@ -201,6 +202,7 @@ def test_what_is_said_to_be_left_can_be_taken_and_not_one_more(seed: int, limit:
     assert taken == left
 
 
+LONG: Final = os.environ.get("ORDERGATE_SOAK") == "1"
 MINUTE_AT_OFFERGRID: Final = 60_000
 HOUR_AT_OFFERGRID: Final = 3_600_000
 
@@ -242,8 +244,11 @@ def a_day(seed: int, arrivals: int, *, tenants: int, day_ms: int) -> dict[str, f
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.timeout(3_600)
 def test_a_simulated_day_never_breaks_a_limit(seed: int) -> None:
-    found = a_day(seed, 20_000, tenants=20, day_ms=5 * HOUR_AT_OFFERGRID // 2)
+    arrivals, hours = (250_000, 24.0) if LONG else (20_000, 2.5)
+    found = a_day(seed, arrivals, tenants=20, day_ms=int(hours * HOUR_AT_OFFERGRID))
+    print(f"\nday {seed}, arrivals {arrivals}, {found}")  # noqa: T201 - the soak's figures
     assert found["most in 60 s"] == 20, found
     assert found["most in 3,600 s"] in range(500, 701), found
 

@@ -3,9 +3,9 @@
     python -m tests.soak [PART…] [--minutes N] [--seeds N] [--orders N] [--first SEED] [--workers N]
 
 Parts: kills (500 times kill -9 and 100 times SIGSTOP under load), points (an order's life ended at each of its steps),
-faults (the long variants of the faults of storage), simulated (histories, `docs/simulation.md`). All of them, unless
-some are named. With --minutes no part begins after that time, and the simulated one, which comes last, ends then; what
-it has played is kept, and the next run goes on from there.
+faults (the long variants of the faults of storage), budget (floods of several minutes, simulated days), simulated
+(histories, `docs/simulation.md`). All of them, unless some are named. With --minutes no part begins after that time,
+and the simulated one, which comes last, ends then; what it has played is kept, and the next run goes on from there.
 
 Exit 0: no violation. 1: a promise was broken, or a part did not run to its end.
 """
@@ -67,6 +67,12 @@ def faults(_: Goal) -> Row:
     )
 
 
+def budget(_: Goal) -> Row:
+    row, said = _tested("budget", "tests/faults/test_floods.py", "tests/core/test_budget.py")
+    told = re.findall(r"^((?:flood|day) \d.*)$", said, re.MULTILINE)
+    return msgspec.structs.replace(row, figures=[*told, *row.figures])
+
+
 def simulated(goal: Goal) -> Row:
     began = time.monotonic()
     total = soak(_say, goal)
@@ -78,7 +84,7 @@ def simulated(goal: Goal) -> Row:
 
 
 PARTS: Final[dict[str, Callable[[Goal], Row]]] = {
-    "kills": kills, "points": points, "faults": faults, "simulated": simulated,
+    "kills": kills, "points": points, "faults": faults, "budget": budget, "simulated": simulated,
 }  # fmt: skip
 
 
