@@ -170,21 +170,26 @@ def _usable(
             # Nothing is wrong with the record: the master key was rotated, and this process cannot follow yet.
             behind = str(fault)
             lent = opened.get((key.team_id, key.key_id)) or KeyUnreadable(key_id=key.key_id)
-        if limits is not None and isinstance(lent, LentKey):
-            terms = terms_of(
-                key.key_id, limits, parts[key.team_id], per_minute=key.per_minute, per_hour=key.per_hour
-            )
-            lent = structs.replace(lent, terms=terms)
-        found.setdefault(key.team_id, []).append(lent)
+        found.setdefault(key.team_id, []).append(_counted(lent, key, limits, parts[key.team_id]))
     return found, behind
 
 
-def open_key(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
-    """Raises BadSettings where the master key's file cannot be read."""
+def open_key(key: UpstreamKey, vault: Opens, limits: Limits) -> LentKey | KeyUnreadable:
+    """For reads alone: no tenant has a part of it. Raises BadSettings where the master key's file cannot be read."""
     try:
-        return _open(key, vault)
+        return _counted(_open(key, vault), key, limits, {})
     except MasterKeyMissing:
         return KeyUnreadable(key_id=key.key_id)
+
+
+def _counted(
+    lent: LentKey | KeyUnreadable, key: UpstreamKey, limits: Limits | None, parts: Mapping[int, int | None]
+) -> LentKey | KeyUnreadable:
+    """With what it may carry. `parts`: see `core.budget_terms.terms_of`."""
+    if limits is None or isinstance(lent, KeyUnreadable):
+        return lent
+    terms = terms_of(key.key_id, limits, parts, per_minute=key.per_minute, per_hour=key.per_hour)
+    return structs.replace(lent, terms=terms)
 
 
 def _open(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:

@@ -65,7 +65,7 @@ def _check_storage(settings: Settings, found: list[Check]) -> tuple["Keys", str]
 def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["Keys", str]:
     from gateway.broker.directory import Directory
     from gateway.wiring import open_storage
-    from gateway.wiring.storage import mark_of, versions
+    from gateway.wiring.storage import limits_of, mark_of, versions
 
     if path is not None and not path.exists():
         found.append(_absent(path))
@@ -74,7 +74,7 @@ def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["K
     try:
         with open_storage(settings, clock) as storage:
             rows = storage.directory.rows()
-            lent = Directory(rows, storage.vault, clock)
+            lent = Directory(rows, storage.vault, clock, limits_of(settings))
             found.append(Check(check="ledger", detail=f"{storage.path} opens; {versions(storage)}"))
             found.append(Check(check="master key", detail=f"{settings.secrets.master_key_file} fits the ledger"))
             good, detail = mark_of(storage)

@@ -11,6 +11,8 @@ from gateway.cli.checks import FAILED, UNREACHABLE, Check
 from gateway.clock import Clock
 from gateway.core.evidence import Answered, Evidence
 from gateway.core.listing import read_listing
+from gateway.flow.counted import CountedLists
+from gateway.ledger.sqlite_reads import SqliteReads
 from gateway.settings import Settings, Upstream
 from gateway.upstream.dialing import tls_context
 from gateway.wiring.upstream import open_upstream
@@ -44,12 +46,16 @@ async def check_keys(
 
     `keys` by team.
     """
-    found = []
+    found: list[Check] = []
+    path = settings.storage.sqlite_path
+    if path is None:
+        return found
     async with open_upstream(settings, clock) as offergrid:
         for team, key in keys.items():
             if isinstance(key, LentKey):
                 deadline = clock.monotonic() + settings.upstream.timeout_s
-                evidence = await offergrid.list_orders(key=key.secret, deadline=deadline)
+                upstream = CountedLists(offergrid, SqliteReads(path, clock), key, clock)
+                evidence = await upstream.list_orders(key=key.secret, deadline=deadline)
                 found += [_judge(team, key, evidence), *_shared(team, evidence, ledger_id)]
             else:
                 found.append(_keyless(team, key))

@@ -116,7 +116,7 @@ class _Window:
         """How many calls `who` could make now. `wanting`: the tenants that may still want their parts."""
         free = division.limit - self.orders - self.reads
         if who == READS:
-            return max(0, min(free, division.reserve - self.reads))
+            return max(0, min(free, _for_reads(division) - self.reads))
         free = min(free, division.share - self.orders)
         mine = division.parts.get(who, 0) - self.used.get(who, 0)
         unmet = 0
@@ -142,7 +142,7 @@ class _Window:
             if orders + reads >= division.limit:
                 continue
             if who == READS:
-                fits = reads < division.reserve
+                fits = reads < _for_reads(division)
             else:
                 fits = orders < division.share and (used.get(who, 0) < mine or orders + unmet < division.share)
             if fits:
@@ -159,6 +159,11 @@ class _Window:
             self.used[who] = count
         else:
             self.used.pop(who, None)
+
+
+def _for_reads(division: Division) -> int:
+    """Without a reserve reads take what comes, as orders do: unknown orders must be found all the same."""
+    return division.reserve or division.limit
 
 
 class Book:

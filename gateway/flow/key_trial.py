@@ -5,26 +5,18 @@ For administration, whoever asks for it: `Administration.key_was_tried` and `act
 
 import asyncio
 from collections.abc import Set as AbstractSet
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.broker.directory import LentKey
-from gateway.broker.vault import Secret
 from gateway.clock import Clock
 from gateway.core.account import Verdict, verdict_of
-from gateway.core.evidence import Answered, Evidence
+from gateway.core.evidence import Answered, NotSent
 from gateway.core.listing import Page, joined, read_page
 from gateway.errors import UpstreamSilent
+from gateway.flow.counted import Lists
 
 MAX_PAGES: Final = 50
 """Half of what a key may carry in a minute: an operator waits, and orders go on."""
-
-
-class Lists(Protocol):
-    """One page of an account's orders, by default the first. Never raises; doubt is `Sent`."""
-
-    async def list_orders(
-        self, *, key: Secret, deadline: float, page: str | None = None, spent_bytes: int = 0
-    ) -> Evidence: ...
 
 
 async def try_key(
@@ -42,6 +34,8 @@ async def try_key(
         evidence = await upstream.list_orders(
             key=key.secret, deadline=deadline, page=following, spent_bytes=spent_bytes
         )
+        if isinstance(evidence, NotSent) and evidence.reason == "no_budget":
+            raise UpstreamSilent(f"the key's reserve is used up: {evidence.detail}")
         if not isinstance(evidence, Answered):
             raise UpstreamSilent(f"OfferGrid cannot be asked: {evidence.reason}; {_unknown(key)}")
         if evidence.status == 401:

@@ -9,23 +9,24 @@ One team whose listing is in doubt keeps the whole ledger in quarantine: nothing
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from gateway.broker.directory import KeyUnreadable, LentKey
-from gateway.broker.vault import Secret
 from gateway.clock import Clock
-from gateway.core.evidence import Answered, Evidence
+from gateway.core.evidence import Answered
 from gateway.core.listing import Listing, Page, joined, read_page
 from gateway.core.reentry import Reentry, Unreadable, foreign_orders, lacks, own_orders
 from gateway.errors import OperatorError
+from gateway.flow.counted import CountedLists, Lists
+from gateway.flow.ports import CountsReads
 
 PAGE_TIMEOUT_S: Final = 30.0
 """For one page. It may be large, and nobody waits for an answer meanwhile."""
 
 MAX_PAGES: Final = 50
-"""Of one listing. Two looks within a minute stay below the 100 calls that a key may carry: no order does meanwhile."""
+"""Of one listing. Each page is a call of the reserve, and waits for it."""
 
 SAY_EVERY_S: Final = 5.0
 
@@ -52,14 +53,6 @@ class TeamOrders(msgspec.Struct, frozen=True, kw_only=True):
     foreign: int
 
 
-class Lists(Protocol):
-    """One look at a team's orders. Never raises; doubt is `Sent`."""
-
-    async def list_orders(
-        self, *, key: Secret, deadline: float, page: str | None = None, spent_bytes: int = 0
-    ) -> Evidence: ...
-
-
 class ListingsInDoubt(OperatorError):
     """A line a team: why its listing proves nothing. The quarantine stays."""
 
@@ -75,12 +68,14 @@ class Looks:
         self,
         *,
         upstream: Lists,
+        reads: CountsReads,
         ledger_id: str,
         clock: Clock,
         wait_ms: Callable[[], int],
         say: Callable[[str], None],
     ) -> None:
         self._upstream = upstream
+        self._reads = reads
         self._ledger_id = ledger_id
         self._clock = clock
         self._wait_ms = wait_ms
@@ -150,9 +145,8 @@ class Looks:
 
     async def _page(self, key: LentKey, page: str | None, spent_bytes: int) -> "_Read":
         deadline = self._clock.monotonic() + PAGE_TIMEOUT_S
-        evidence = await self._upstream.list_orders(
-            key=key.secret, deadline=deadline, page=page, spent_bytes=spent_bytes
-        )
+        upstream = CountedLists(self._upstream, self._reads, key, self._clock)
+        evidence = await upstream.list_orders(key=key.secret, deadline=deadline, page=page, spent_bytes=spent_bytes)
         if not isinstance(evidence, Answered):
             raise _Doubt(f"its listing could not be read: {evidence.reason} {evidence.detail}".rstrip())
         if not 200 <= evidence.status < 300:

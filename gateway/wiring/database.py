@@ -10,6 +10,7 @@ import msgspec
 from gateway.broker.directory import Directory
 from gateway.broker.key_file import KeyFile
 from gateway.clock import Clock, SystemClock
+from gateway.core.budget_terms import Limits
 from gateway.errors import Refused, StorageUnreachable
 from gateway.flow.rejoin import Looks, TeamOrders, TeamToRead
 from gateway.ledger.ledger_time import LedgerTime
@@ -17,12 +18,13 @@ from gateway.ledger.mark import Mark, Quarantine, examine, keep_mark, last_beat,
 from gateway.ledger.sqlite_backup import BackedUp, back_up
 from gateway.ledger.sqlite_check import Finding, check_file, check_rows, count_orders
 from gateway.ledger.sqlite_engine import connect, transaction
+from gateway.ledger.sqlite_reads import SqliteReads
 from gateway.ledger.sqlite_rejoin import Entered, Moment, rejoin, team_names, witnesses
 from gateway.ledger.sqlite_restore import Restored, restore
 from gateway.settings import Settings
 from gateway.wiring.actor import actor
 from gateway.wiring.sealing import unlock_backup
-from gateway.wiring.storage import Storage, open_storage
+from gateway.wiring.storage import Storage, limits_of, open_storage
 from gateway.wiring.upstream import open_upstream
 
 
@@ -87,7 +89,7 @@ def rejoin_ledger(settings: Settings, say: Callable[[str], None], without: Colle
             time, quarantine = look_at_mark(connection, storage, clock)
             if quarantine is None:
                 return Rejoined(entered=None)
-            teams = _teams(connection, storage, clock, without)
+            teams = _teams(connection, storage, clock, without, limits_of(settings))
             unread = tuple(sorted(without))
             for name in unread:
                 say(
@@ -134,11 +136,11 @@ def _path(settings: Settings) -> Path:
 
 
 def _teams(
-    connection: apsw.Connection, storage: Storage, clock: Clock, without: Collection[str]
+    connection: apsw.Connection, storage: Storage, clock: Clock, without: Collection[str], limits: Limits
 ) -> list[TeamToRead]:
     """The teams whose listings count: all but those in `without`."""
     rows = storage.directory.rows()
-    lent = Directory(rows, storage.vault, clock)
+    lent = Directory(rows, storage.vault, clock, limits)
     if absent := set(without) - {team.name for team in rows.teams}:
         raise Refused(f"there is no team {min(absent)}")
     for team in rows.teams:
@@ -171,6 +173,7 @@ async def _read(
     async with open_upstream(settings, clock) as upstream:
         looks = Looks(
             upstream=upstream,
+            reads=SqliteReads(storage.path, clock),
             ledger_id=storage.ledger_id,
             clock=clock,
             wait_ms=lambda: since + settle_after_ms - time.tick(),

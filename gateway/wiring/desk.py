@@ -18,6 +18,7 @@ from gateway.broker.directory import LentKey
 from gateway.core.account import Verdict
 from gateway.core.directory import UpstreamKey
 from gateway.errors import LedgerClosed, OperatorError, Problem, Refused, StorageUnreachable
+from gateway.flow.counted import CountedLists
 from gateway.flow.key_trial import try_key
 from gateway.flow.reconcile import Pass, Reconciler
 from gateway.ledger.interface import OrderFilter, Resolution, StoredOrder
@@ -27,6 +28,7 @@ from gateway.upstream.operations import OfferGrid
 from gateway.wiring.assembly import Parts
 from gateway.wiring.keys import lend, require_not_revoked
 from gateway.wiring.reconciling import QUARANTINED, resolve_on
+from gateway.wiring.storage import limits_of
 
 WHO: Final = "admin-token"
 """Who makes the changes, in the audit log: whoever holds the admin token."""
@@ -106,11 +108,14 @@ class OperatorsDesk:
         return await self._reconciler.once()
 
     def _lent(self, admin: Administration, team: str, key_id: str) -> tuple[LentKey, frozenset[str]]:
-        return lend(admin, self._parts.storage.vault, team, key_id), admin.placed_of_team(team)
+        parts = self._parts
+        lent = lend(admin, parts.storage.vault, team, key_id, limits_of(parts.settings))
+        return lent, admin.placed_of_team(team)
 
     async def _try(self, lent: LentKey, placed: frozenset[str]) -> Verdict:
-        timeout_s = self._parts.settings.upstream.timeout_s
-        return await try_key(self._upstream, lent, placed, self._parts.clock, timeout_s=timeout_s)
+        parts = self._parts
+        upstream = CountedLists(self._upstream, parts.ledger, lent, parts.clock)
+        return await try_key(upstream, lent, placed, parts.clock, timeout_s=parts.settings.upstream.timeout_s)
 
     def _administration(self, directory: SqliteDirectory) -> Administration:
         parts = self._parts

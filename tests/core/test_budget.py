@@ -107,6 +107,14 @@ def test_a_small_limit_leaves_orders_one_call() -> None:
     assert (minute.share, minute.reserve) == (1, 2)
 
 
+def test_without_a_reserve_reads_take_what_comes_as_orders_do() -> None:
+    key = Key(terms(3, reserved=0))
+    assert [key.take(READS, now) is not None for now in range(4)] == [True] * 3 + [False]
+    short = key.book.ask(READS, 10, key.terms)
+    assert short is not None
+    assert short.wait_ms == MINUTE_MS - 10
+
+
 def test_a_pause_holds_for_everybody_and_ends() -> None:
     key = Key(terms())
     key.book.pause(5_000)

@@ -31,14 +31,15 @@ from tests.crash.steps import BEFORE, PAUSE
 from tests.support import promise
 from tests.support.held import differences, least
 from tests.support.promise import Records, Told, told
-from tests.support.records import ORDER_ID, files_under, records_of, rows_of, vault_of, watch_history
+from tests.support.records import ORDER_ID, count_of, files_under, records_of, rows_of, vault_of, watch_history
 from tests.support.stack import UPSTREAM_KEY, an_order
 
 HEALING: Final[Mapping[str, Any]] = {
     "reconcile__interval_s": 0.05,
     "reconcile__settle_after_s": 0.2,
     "budget__reserved_per_minute": 100_000,
-    "budget__per_minute": 0,
+    # Nothing is ever short, and every call is counted.
+    "budget__per_minute": 1_000_000,
     "budget__per_hour": 0,
 }
 RESTING: Final[Mapping[str, Any]] = {**HEALING, "upstream__keepalive_idle_s": 0.05}
@@ -294,7 +295,18 @@ class Life:
         }
         lines = [line for run in self._served for line in run.log()]
         said = [f"it said {line}" for line in lines if line["event"] in ("defect", "text")]
-        return [*promise.broken(self.records()), *promise.canaries_found(files_under(self.folder), canaries), *said]
+        return [
+            *promise.broken(self.records()),
+            *promise.canaries_found(files_under(self.folder), canaries),
+            *self.uncounted(),
+            *said,
+        ]
+
+    def uncounted(self) -> list[str]:
+        """Every call that OfferGrid got was counted against its key before it was sent, whatever died since."""
+        got = len(self.sandbox.calls)
+        counted = count_of(self.ledger, "SELECT count(*) FROM calls WHERE instead_of IS NULL")
+        return [] if got <= counted else [f"OfferGrid got {got} calls, and {counted} were counted"]
 
     def close(self) -> None:
         for run in (*self.others, *([self._run] if self._run else [])):

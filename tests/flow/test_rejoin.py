@@ -10,6 +10,8 @@ import pytest
 from gateway.broker.directory import KeyUnreadable, LentKey
 from gateway.broker.vault import Secret
 from gateway.clock import SystemClock
+from gateway.core.budget import Shortage
+from gateway.core.budget_terms import Terms
 from gateway.core.evidence import Answered, Evidence, NotSent, Sent
 from gateway.flow.rejoin import MAX_PAGES, ListingsInDoubt, Looks, TeamOrders, TeamToRead
 
@@ -63,11 +65,22 @@ def team(name: str, *witnesses: int, **options: Any) -> TeamToRead:
     )
 
 
+class AllReads:
+    """A reserve without an end."""
+
+    async def take_read(self, terms: Terms) -> Shortage | None:
+        assert terms.key_id
+        return None
+
+    async def pause_key(self, key_id: str, pause_s: int) -> None: ...
+
+
 def read(
     upstream: Upstream, *teams: TeamToRead, wait_ms: Callable[[], int] = lambda: 0, said: list[str] | None = None
 ) -> list[TeamOrders]:
     looks = Looks(
         upstream=upstream,
+        reads=AllReads(),
         ledger_id="mine",
         clock=SystemClock(),
         wait_ms=wait_ms,

@@ -20,6 +20,7 @@ from gateway.ledger.sqlite_engine import connect
 from gateway.ledger.sqlite_keys import SqliteKeys
 from gateway.wiring import open_administration, open_storage
 from gateway.wiring.sealing import unlock
+from gateway.wiring.storage import limits_of
 from tests.secrets.rotating import CLOCK, TEAMS, Home, upstream_key
 
 CONTENT = {"table": "orders", "row": "an-order", "column": "response"}
@@ -265,7 +266,7 @@ def test_another_process_that_seals_under_the_old_version_is_refused_by_the_ledg
         admin = Administration(storage.directory, storage.vault, CLOCK, who="ops")
         late = admin.add_key("one", Secret("sandbox-key-late"))
         assert late.sealed_key[:3] == b"\x02\x00\x02", "asked in the transaction, it is under the ledger's"
-        assert isinstance(open_key(late, storage.vault), LentKey)
+        assert isinstance(open_key(late, storage.vault, limits_of(home.settings)), LentKey)
 
 
 # --- a process that runs meanwhile --------------------------------------------------------------------------------
