@@ -108,7 +108,7 @@ class _Window:
 
     def fits(self, who: int, division: Division, wanting: Iterable[int]) -> bool:
         """Whether `left` is 1 at least; at once where even all parts together are still there."""
-        if who != READS and self.orders + division.guaranteed < division.share:
+        if who != READS and self._of_share(division) + division.guaranteed < division.share:
             return self.orders + self.reads < division.limit
         return self.left(who, division, wanting) > 0
 
@@ -117,7 +117,7 @@ class _Window:
         free = division.limit - self.orders - self.reads
         if who == READS:
             return max(0, min(free, _for_reads(division) - self.reads))
-        free = min(free, division.share - self.orders)
+        free = min(free, division.share - self._of_share(division))
         mine = division.parts.get(who, 0) - self.used.get(who, 0)
         unmet = 0
         for tenant in wanting:
@@ -144,10 +144,15 @@ class _Window:
             if who == READS:
                 fits = reads < _for_reads(division)
             else:
-                fits = orders < division.share and (used.get(who, 0) < mine or orders + unmet < division.share)
+                taken = orders + max(0, reads - division.reserve)
+                fits = taken < division.share and (used.get(who, 0) < mine or taken + unmet < division.share)
             if fits:
                 return tick + self._length_ms
         return None
+
+    def _of_share(self, division: Division) -> int:
+        """What is taken of it: by orders, and by reads where there is no reserve for them."""
+        return self.orders + max(0, self.reads - division.reserve)
 
     def _count(self, who: int, by: int) -> None:
         if who == READS:

@@ -26,7 +26,7 @@ from gateway.flow.intake import Intake
 from gateway.flow.place_order import OrderFlow
 from gateway.flow.ports import OrderRequest
 from gateway.flow.upkeep import Readiness, Upkeep, recover
-from gateway.ledger import sqlite
+from gateway.ledger import sqlite, sqlite_reader
 from gateway.ledger.interface import Resolution
 from gateway.ledger.ledger_time import LedgerTime
 from gateway.ledger.sqlite import SqliteLedger
@@ -218,6 +218,7 @@ class Machine:
         stack.enter_context(
             mock.patch.multiple(sqlite, connect=self.connect, Writer=SteppedWriter, LedgerTime=self.ledger_time)
         )
+        stack.enter_context(mock.patch.object(sqlite_reader, "connect", self.connect))
         stack.enter_context(mock.patch.multiple(upkeep, **SELDOM))  # type: ignore[call-overload]  # names are data
         stack.enter_context(mock.patch.object(reconcile, "POLL_S", 6))
         return stack
