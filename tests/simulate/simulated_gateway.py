@@ -128,8 +128,14 @@ class SteppedWriter(Writer):
     """The real writer's groups, committed in one piece each, at a moment that is drawn."""
 
     def __init__(  # the thread is what must not begin
-        self, connection: apsw.Connection, *, clock: Clock, on_commit: Callable[[float, LedgerError | None], None]
+        self,
+        connection: apsw.Connection,
+        *,
+        clock: Clock,
+        on_commit: Callable[[float, LedgerError | None], None],
+        undone: Callable[[], None] = lambda: None,
     ) -> None:
+        self._undone = undone
         self._connection = connection
         self._clock = clock
         self._on_commit = on_commit
