@@ -156,6 +156,29 @@ def test_an_old_record_put_back_while_a_process_runs_is_refused(home: Home) -> N
         assert isinstance(directory.key_of(1), KeyUnreadable)
 
 
+def test_an_old_record_put_back_before_a_process_sees_the_rotation_is_refused(home: Home) -> None:
+    """Both at one look: nothing that it has opened so far told it of the newer version."""
+    old = home.sealed_keys()
+    with home.opened() as storage:
+        directory = Directory(storage.directory.rows(), storage.vault, CLOCK)
+        home.rotate()
+        home.ask("DROP TRIGGER keys_stand_under_the_ledgers_master_key")
+        home.ask("UPDATE upstream_keys SET sealed_key = ? WHERE team_id = 1", old["one"])
+        directory.replace(storage.directory.rows())
+        assert isinstance(directory.key_of(1), KeyUnreadable)
+        assert isinstance(directory.key_of(2), LentKey)
+
+
+def test_a_rotation_does_not_make_an_old_record_new(home: Home) -> None:
+    old = home.sealed_keys()
+    home.rotate()
+    home.ask("DROP TRIGGER keys_stand_under_the_ledgers_master_key")
+    home.ask("UPDATE upstream_keys SET sealed_key = ? WHERE team_id = 1", old["one"])
+    done = home.rotate()
+    assert (done.keys, len(done.unreadable)) == (1, 1)
+    assert isinstance(lent(home)["one"], KeyUnreadable)
+
+
 def test_two_teams_keys_swapped_are_refused(home: Home) -> None:
     """Rows and all: the record is bound to its team as to its key id."""
     home.ask("DROP INDEX one_active_key_a_team")
