@@ -1,5 +1,6 @@
 """A rotation of the master key: what is sealed anew, what stays, and what old versions are worth afterwards."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -362,6 +363,17 @@ def test_a_key_that_could_not_be_opened_is_named_and_stays_so(home: Home) -> Non
     assert len(done.unreadable) == 1 and done.keys == 1
     found = lent(home)
     assert isinstance(found["one"], KeyUnreadable) and isinstance(found["two"], LentKey)
+
+
+def test_it_waits_for_who_writes_just_now(home: Home) -> None:
+    """Longer than a tenant would wait; and what was begun is not for nothing where it has to give up."""
+    writer = connect(home.ledger)
+    writer.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(1.5, lambda: writer.execute("ROLLBACK"))
+    timer.start()
+    assert home.rotate().version == 2
+    timer.join()
+    writer.close()
 
 
 def test_a_second_rotation_meanwhile_is_refused(home: Home) -> None:
