@@ -165,7 +165,7 @@ def _usable(
     for key in sorted((key for key in rows.keys if key.is_usable), key=lambda key: _FIRST.index(key.state)):
         lent: LentKey | KeyUnreadable
         try:
-            lent = _open(key, vault)
+            lent = KeyUnreadable(key_id=key.key_id) if _put_back(key, rows.master_version) else _open(key, vault)
         except (MasterKeyMissing, BadSettings) as fault:
             # Nothing is wrong with the record: the master key was rotated, and this process cannot follow yet.
             behind = str(fault)
@@ -174,8 +174,20 @@ def _usable(
     return found, behind
 
 
+<<<<<<< HEAD
 def open_key(key: UpstreamKey, vault: Opens, limits: Limits) -> LentKey | KeyUnreadable:
     """For reads alone: no tenant has a part of it. Raises BadSettings where the master key's file cannot be read."""
+=======
+def _put_back(key: UpstreamKey, master_version: int) -> bool:
+    """Whether its record is from before the ledger's last rotation, which sealed all of them anew: this process may not
+    have seen the ledger stand under the newer version yet.
+    """
+    return int.from_bytes(key.sealed_key[1:3], "big") < master_version
+
+
+def open_key(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
+    """Raises BadSettings where the master key's file cannot be read."""
+>>>>>>> secrets
     try:
         return _counted(_open(key, vault), key, limits, {})
     except MasterKeyMissing:

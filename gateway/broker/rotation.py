@@ -38,6 +38,7 @@ class Store(Protocol):
     def audit_all(
         self, marks: Vault, *, at_ms: int, who: str, changes: Iterable[tuple[str, str, Mapping[str, Any]]]
     ) -> None: ...
+    def be_patient(self) -> None: ...
     def overwrite(self) -> None: ...
     def wipe(self) -> bool: ...
 
@@ -77,6 +78,7 @@ class Rotation:
         """Rotates, or brings a rotation that was cut off to its end. Refused while another one goes on."""
         with self._file.turning() as turning:
             version = self._next_version(turning)
+            self._store.be_patient()
             self._store.overwrite()
             before, keys, unreadable = self._rewrite(version)
             wiped = self._store.wipe()

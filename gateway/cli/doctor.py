@@ -65,7 +65,12 @@ def _check_storage(settings: Settings, found: list[Check]) -> tuple["Keys", str]
 def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["Keys", str]:
     from gateway.broker.directory import Directory
     from gateway.wiring import open_storage
+<<<<<<< HEAD
     from gateway.wiring.storage import limits_of, mark_of, versions
+=======
+    from gateway.wiring.sealing import standing_under
+    from gateway.wiring.storage import mark_of, versions
+>>>>>>> secrets
 
     if path is not None and not path.exists():
         found.append(_absent(path))
@@ -76,7 +81,8 @@ def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["K
             rows = storage.directory.rows()
             lent = Directory(rows, storage.vault, clock, limits_of(settings))
             found.append(Check(check="ledger", detail=f"{storage.path} opens; {versions(storage)}"))
-            found.append(Check(check="master key", detail=f"{settings.secrets.master_key_file} fits the ledger"))
+            fits, detail = standing_under(settings, rows.master_version)
+            found.append(Check(check="master key", detail=detail, status=0 if fits else FAILED))
             good, detail = mark_of(storage)
             found.append(Check(check="mark", detail=detail, status=0 if good else FAILED))
             return {team.name: lent.key_of(team.team_id) for team in rows.teams}, storage.ledger_id

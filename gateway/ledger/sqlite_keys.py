@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from gateway.ledger.sqlite_directory import SqliteDirectory
-from gateway.ledger.sqlite_engine import transaction
+from gateway.ledger.sqlite_engine import OPEN_TIMEOUT_MS, transaction
 
 WIPE_TRIES: Final = 50
 WIPE_PAUSE_S: Final = 0.1
@@ -34,6 +34,10 @@ class SqliteKeys(SqliteDirectory):
 
     def put_sealed_key(self, key_id: str, sealed: bytes) -> None:
         self._connection.execute(_PUT_KEY, (sealed, key_id))
+
+    def be_patient(self) -> None:
+        """From now on this connection waits for other processes as long as opening does: no tenant waits for it."""
+        self._connection.set_busy_timeout(OPEN_TIMEOUT_MS)
 
     def overwrite(self) -> None:
         """From now on what is deleted or written over becomes zeros in its page, not free space that still holds it."""

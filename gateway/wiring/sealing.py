@@ -62,6 +62,18 @@ def unlock_backup(connection: apsw.Connection, key_file: Path, clock: Clock) -> 
     return vault
 
 
+def standing_under(settings: Settings, version: int) -> tuple[bool, str]:
+    """Whether the key file holds nothing newer than the ledger stands under, and in words what is to be done if so."""
+    file = settings.secrets.master_key_file
+    newest = KeyFile(Path(file), SystemClock()).read().newest
+    if newest > version:
+        said = (
+            f"the ledger stands under version {version}, {file} holds {newest}: a rotation was cut off, or this is"
+        )
+        return False, f"{said} a backup from before one: ordergate secrets rotate"
+    return True, f"{file} fits the ledger, which stands under version {version}"
+
+
 def open_ledger_key(sealed: bytes, masters: Masters, ledger_id: str) -> LedgerKey:
     """Raises BadSettings where it is another master key's, and MasterKeyMissing where the version is not there."""
     try:

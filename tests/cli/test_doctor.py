@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.broker.key_file import KeyFile
 from gateway.broker.vault import Secret
 from gateway.cli import checks
 from gateway.cli.upstream_checks import _compare
@@ -126,6 +127,17 @@ def test_foreign_master_key_has_status_3_before_anything_else_that_fails(program
     found = failed(program, 3)
     assert found.keys() == {"master key", "disk"}
     assert "another master key" in found["master key"]
+
+
+def test_a_rotation_that_was_cut_off_is_told_and_what_ends_it(program: Program) -> None:
+    with program.administration() as admin:
+        admin.add_team("sales")
+    with KeyFile(program.folder / "var/master.key", SystemClock()).turning() as turning:
+        turning.add(2)
+    found = failed(program, 1)
+    assert "stands under version 1" in found["master key"] and "ordergate secrets rotate" in found["master key"]
+    assert program.within("secrets", "rotate").status == 0
+    assert "ok      master key" in " ".join(program.within("doctor").out.split("\n"))
 
 
 def test_port_that_another_program_took_fails(program: Program) -> None:

@@ -68,6 +68,13 @@ DEFECTS: Final = (
         test=f"{_ROTATION}::test_an_old_record_put_back_is_refused_though_its_version_is_still_in_the_file",
     ),
     Defect(
+        name="A record from before a rotation is opened by a process that has not seen the rotation yet.",
+        file="gateway/broker/directory.py",
+        text='return int.from_bytes(key.sealed_key[1:3], "big") < master_version',
+        by="return False",
+        test=f"{_ROTATION}::test_an_old_record_put_back_before_a_process_sees_the_rotation_is_refused",
+    ),
+    Defect(
         name="A new version of the master key stands in its file before it is on the disk.",
         file="gateway/broker/secret_file.py",
         text="        os.fsync(descriptor)\n        beside.replace(path)\n",

@@ -188,7 +188,7 @@ def test_who_swaps_cuts_or_puts_back_a_teams_key_stops_that_team_and_no_other(
         alter(stack, "UPDATE upstream_keys SET sealed_key = ?1 WHERE team_id = ?2", values=(sealed, team_id))
 
     def is_stopped(expected: list[int]) -> None:
-        wait_until(lambda: statuses() == expected, f"it never came to {expected}")
+        wait_until(lambda: statuses() == expected, f"it never came to {expected}: {statuses()}")
         sent = len(sandbox.orders)
         assert statuses() == expected
         assert len(sandbox.orders) == sent + expected.count(201)

@@ -1,5 +1,6 @@
 """A rotation of the master key: what is sealed anew, what stays, and what old versions are worth afterwards."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,29 @@ def test_an_old_record_put_back_while_a_process_runs_is_refused(home: Home) -> N
         home.ask("UPDATE upstream_keys SET sealed_key = ? WHERE team_id = 1", old["one"])
         directory.replace(storage.directory.rows())
         assert isinstance(directory.key_of(1), KeyUnreadable)
+
+
+def test_an_old_record_put_back_before_a_process_sees_the_rotation_is_refused(home: Home) -> None:
+    """Both at one look: nothing that it has opened so far told it of the newer version."""
+    old = home.sealed_keys()
+    with home.opened() as storage:
+        directory = Directory(storage.directory.rows(), storage.vault, CLOCK)
+        home.rotate()
+        home.ask("DROP TRIGGER keys_stand_under_the_ledgers_master_key")
+        home.ask("UPDATE upstream_keys SET sealed_key = ? WHERE team_id = 1", old["one"])
+        directory.replace(storage.directory.rows())
+        assert isinstance(directory.key_of(1), KeyUnreadable)
+        assert isinstance(directory.key_of(2), LentKey)
+
+
+def test_a_rotation_does_not_make_an_old_record_new(home: Home) -> None:
+    old = home.sealed_keys()
+    home.rotate()
+    home.ask("DROP TRIGGER keys_stand_under_the_ledgers_master_key")
+    home.ask("UPDATE upstream_keys SET sealed_key = ? WHERE team_id = 1", old["one"])
+    done = home.rotate()
+    assert (done.keys, len(done.unreadable)) == (1, 1)
+    assert isinstance(lent(home)["one"], KeyUnreadable)
 
 
 def test_two_teams_keys_swapped_are_refused(home: Home) -> None:
@@ -340,6 +364,17 @@ def test_a_key_that_could_not_be_opened_is_named_and_stays_so(home: Home) -> Non
     assert len(done.unreadable) == 1 and done.keys == 1
     found = lent(home)
     assert isinstance(found["one"], KeyUnreadable) and isinstance(found["two"], LentKey)
+
+
+def test_it_waits_for_who_writes_just_now(home: Home) -> None:
+    """Longer than a tenant would wait; and what was begun is not for nothing where it has to give up."""
+    writer = connect(home.ledger)
+    writer.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(1.5, lambda: writer.execute("ROLLBACK"))
+    timer.start()
+    assert home.rotate().version == 2
+    timer.join()
+    writer.close()
 
 
 def test_a_second_rotation_meanwhile_is_refused(home: Home) -> None:
