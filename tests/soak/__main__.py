@@ -4,9 +4,9 @@
 
 Parts: kills (500 times kill -9 and 100 times SIGSTOP under load), points (an order's life ended at each of its steps),
 faults (the long variants of the faults of storage), held (what a gateway still holds after tens of thousands of
-requests), changes (how soon tokens, tenants and keys are changed under load), simulated (histories, `docs/simulation.md`). All of them, unless
-some are named. With --minutes no part begins after that time, and the simulated one, which comes last, ends then; what
-it has played is kept, and the next run goes on from there.
+requests), changes (how soon tokens, tenants and keys are changed under load), simulated (histories,
+`docs/simulation.md`). All of them, unless some are named. With --minutes no part begins after that time, and the
+simulated one, which comes last, ends then; what it has played is kept, and the next run goes on from there.
 
 Exit 0: no violation. 1: a promise was broken, or a part did not run to its end.
 """
