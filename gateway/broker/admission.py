@@ -22,6 +22,10 @@ class Admission:
         self._max_waiting = max_waiting
         self._max_wait_s = max_wait_s
 
+    def allow(self, *, max_waiting: int) -> None:
+        """For the orders that come; nobody is sent out of the line."""
+        self._max_waiting = max_waiting
+
     def enter_at_once(self) -> bool:
         """Takes a place where one is free; nobody waits then. It must be given back by `leave`."""
         if self._free == 0:

@@ -18,7 +18,7 @@ from gateway.settings.model import (
     TenantApi,
     Upstream,
 )
-from gateway.settings.reader import load_settings
+from gateway.settings.reader import DEFAULT_FILE, load_settings
 from gateway.settings.table import (
     EVERY_SETTING,
     NOT_YET,
@@ -27,9 +27,11 @@ from gateway.settings.table import (
     ShownSetting,
     changes,
     describe_settings,
+    reloaded,
 )
 
 __all__ = [
+    "DEFAULT_FILE",
     "EVERY_SETTING",
     "NOT_YET",
     "AdminApi",
@@ -50,4 +52,5 @@ __all__ = [
     "changes",
     "describe_settings",
     "load_settings",
+    "reloaded",
 ]

@@ -19,6 +19,7 @@ ERROR_REASONS: Final = ("timeout", "broken", "connect_error", "5xx")
 RESEND_REASONS: Final = ("not_sent", "throttled")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "wrong_secret", "revoked", "expired")
 RECONCILE_RESULTS: Final = ("found", "absent", "nothing", "incomplete", "failed", "unreadable", "no_key")
+RELOAD_RESULTS: Final = ("success", "failure")
 OPERATIONS: Final = ("place", "list", "show", "cancel")
 
 # Three a decade, from less than the gateway's own part to the longest that an order can take.
@@ -186,6 +187,19 @@ AUTH_FAILURES: Final = Metric(
     help="Requests without a valid token, by what was wrong with it.",
     question="Is somebody guessing, or did a token run out?",
 )
+CONFIG_RELOADS: Final = Metric(
+    name="ordergate_config_reloads_total",
+    kind="counter",
+    labels=("result",),
+    help="Times that the settings were read anew while the gateway ran: success, or failure and nothing changed.",
+    question="Did the new settings arrive?",
+)
+CONFIG_LAST_SUCCESS: Final = Metric(
+    name="ordergate_config_last_reload_success_timestamp_seconds",
+    kind="gauge",
+    help="When settings were last read without a fault, at the start or since.",
+    question="How old are the settings that it runs with?",
+)
 BUILD_INFO: Final = Metric(
     name="ordergate_build_info",
     kind="gauge",
@@ -199,5 +213,5 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     UPSTREAM_ERRORS, UPSTREAM_IN_FLIGHT, UPSTREAM_RESENDS, BREAKER_STATE, ADMISSION_WAIT, LEDGER_COMMIT,
     LEDGER_ERRORS, UNSETTLED, OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, LATE_PLACEMENTS, FOREIGN_ORDERS,
     FALSE_TIMEOUTS,
-    AUTH_FAILURES, BUILD_INFO,
+    AUTH_FAILURES, CONFIG_RELOADS, CONFIG_LAST_SUCCESS, BUILD_INFO,
 )  # fmt: skip

@@ -182,7 +182,7 @@ def test_tokens_rotate_and_no_order_fails() -> None:
                     acts_after_s(world.stack.tenant_url, old, _later(world, "revoke_token", old_id), 401)
                 )
                 old_id = issued.token.token_id
-                wait_until(lambda: load.orders >= ORDERS * number // TIMES, "so many orders")  # noqa: B023
+                wait_until(lambda: load.orders >= ORDERS * number // TIMES, "so many orders")  # noqa: B023 - called before the next turn of the loop
         assert load.orders >= ORDERS
         told("rotating tokens", seconds, load)
 
@@ -198,13 +198,13 @@ def test_upstream_keys_rotate_and_no_order_fails() -> None:
                 new_id = _activated(world, admin, new)
                 activated = time.monotonic()
                 admin.revoke_key("team", old_id)
-                wait_until(lambda: _last(world).key == new, "the new key to be used")  # noqa: B023
+                wait_until(lambda: _last(world).key == new, "the new key to be used")  # noqa: B023 - called before the next turn of the loop
                 load.goes_on()
                 last = max(call.counted.monotonic_ns for call in _calls(world) if call.key == old) / 1e9
                 seconds.append(max(0.0, last - activated))
                 _at_offergrid(world, old, "revoked")
                 old, old_id = new, new_id
-                wait_until(lambda: load.orders >= ORDERS * number // TIMES, "so many orders")  # noqa: B023
+                wait_until(lambda: load.orders >= ORDERS * number // TIMES, "so many orders")  # noqa: B023 - called before the next turn of the loop
         assert load.orders >= ORDERS
         assert {call.answer.status for call in _calls(world) if call.answer is not None} == {200, 201}
         told("rotating upstream keys", seconds, load)
