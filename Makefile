@@ -54,7 +54,7 @@ sabotage: $(DEV) ## put known defects into the program, one at a time: the tests
 	@.venv/bin/python -m tests.sabotage.run $(ONLY)
 
 .PHONY: soak
-soak: $(DEV) ## long runs, with a table of figures (PARTS="kills points faults budget simulated", MINUTES=40 at most)
+soak: $(DEV) ## long runs, with a table of figures (PARTS="kills points faults budget held changes simulated", MINUTES=40)
 	@.venv/bin/python -m tests.soak $(PARTS) $(if $(MINUTES),--minutes $(MINUTES)) $(SOAK)
 
 .PHONY: check

@@ -57,6 +57,10 @@ class Admission:
         self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
 
+    def allow(self, *, max_waiting: int) -> None:
+        """For the orders that come; nobody is sent out of the line."""
+        self._max_waiting = max_waiting
+
     def enter_at_once(self, lane: Lane) -> bool:
         """Takes a place where one is free and nobody of the lane waits. It must be given back by `leave`."""
         if self._free == 0 or lane in self._lanes:

@@ -174,10 +174,6 @@ def _usable(
     return found, behind
 
 
-<<<<<<< HEAD
-def open_key(key: UpstreamKey, vault: Opens, limits: Limits) -> LentKey | KeyUnreadable:
-    """For reads alone: no tenant has a part of it. Raises BadSettings where the master key's file cannot be read."""
-=======
 def _put_back(key: UpstreamKey, master_version: int) -> bool:
     """Whether its record is from before the ledger's last rotation, which sealed all of them anew: this process may not
     have seen the ledger stand under the newer version yet.
@@ -185,9 +181,8 @@ def _put_back(key: UpstreamKey, master_version: int) -> bool:
     return int.from_bytes(key.sealed_key[1:3], "big") < master_version
 
 
-def open_key(key: UpstreamKey, vault: Opens) -> LentKey | KeyUnreadable:
-    """Raises BadSettings where the master key's file cannot be read."""
->>>>>>> secrets
+def open_key(key: UpstreamKey, vault: Opens, limits: Limits) -> LentKey | KeyUnreadable:
+    """For reads alone: no tenant has a part of it. Raises BadSettings where the master key's file cannot be read."""
     try:
         return _counted(_open(key, vault), key, limits, {})
     except MasterKeyMissing:

@@ -72,6 +72,7 @@ async def _run(settings: Settings, sandbox_port: int) -> int:
     from gateway.wiring.instance import (
         running,  # the web framework loads slowly; no other command should wait for it
     )
+    from gateway.wiring.reloading import Live
     from gateway.wiring.stopping import Stopping
 
     _refuse_foreign(settings)
@@ -81,7 +82,7 @@ async def _run(settings: Settings, sandbox_port: int) -> int:
         log = make_log(level=settings.log.level, style=settings.log.format, clock=clock)
         stopping = Stopping(clock, settings.shutdown.drain_s)
         stopping.listen()
-        async with running(settings, clock, log, stopping) as instance:
+        async with running(Live(settings), clock, log, stopping) as instance:
             # Not before the ports are ours: the demo that has them must keep its token.
             token = await asyncio.to_thread(_prepare, settings)
             tenant, admin = _url(*instance.tenant_address), _url(*instance.admin_address)

@@ -65,12 +65,8 @@ def _check_storage(settings: Settings, found: list[Check]) -> tuple["Keys", str]
 def _open(settings: Settings, path: Path | None, found: list[Check]) -> tuple["Keys", str]:
     from gateway.broker.directory import Directory
     from gateway.wiring import open_storage
-<<<<<<< HEAD
-    from gateway.wiring.storage import limits_of, mark_of, versions
-=======
     from gateway.wiring.sealing import standing_under
-    from gateway.wiring.storage import mark_of, versions
->>>>>>> secrets
+    from gateway.wiring.storage import limits_of, mark_of, versions
 
     if path is not None and not path.exists():
         found.append(_absent(path))

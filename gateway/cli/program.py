@@ -3,15 +3,17 @@
 import os
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from gateway.errors import OperatorError, OrdergateError, Problem, SealBroken, StorageUnreachable
-from gateway.settings import Settings, load_settings
+from gateway.settings import DEFAULT_FILE, Settings, load_settings
 
 if TYPE_CHECKING:
     from gateway.broker.administration import Administration
+    from gateway.wiring.reloading import Source
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
@@ -82,6 +84,15 @@ def config_file() -> str | None:
 def read_settings() -> Settings:
     """The settings that this command was told to use. Raises BadSettings."""
     return load_settings(config_file(), os.environ)
+
+
+def settings_source() -> "Source":
+    """Where this command's settings come from, for reading them again, outside of the command too."""
+    from gateway.wiring.reloading import Source  # it loads slowly, and `--help` needs none
+
+    named = config_file()
+    file = Path(named or os.environ.get("ORDERGATE_CONFIG") or DEFAULT_FILE)
+    return Source(file=file, load=lambda: load_settings(named, os.environ))
 
 
 def administration() -> AbstractContextManager["Administration"]:

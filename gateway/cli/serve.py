@@ -2,7 +2,7 @@
 
 import click
 
-from gateway.cli.program import Command, read_settings
+from gateway.cli.program import Command, read_settings, settings_source
 
 
 @click.command(cls=Command, example="ordergate serve --config /etc/ordergate.yaml")
@@ -15,4 +15,4 @@ def serve(ctx: click.Context, workers: int) -> None:
     settings = read_settings()
     from gateway.wiring import instance  # its web framework takes longer to load than most commands take to run
 
-    ctx.exit(instance.serve(settings))
+    ctx.exit(instance.serve(settings, settings_source()))

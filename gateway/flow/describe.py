@@ -24,6 +24,11 @@ class Describer:
         self._implicit_window_s = implicit_window_s
         self._ttl_s = ttl_s
 
+    def recognise(self, *, implicit_window_s: float, ttl_s: float) -> None:
+        """From the next order on."""
+        self._implicit_window_s = implicit_window_s
+        self._ttl_s = ttl_s
+
     def order(self, request: OrderRequest) -> NewOrder:
         tenant = request.tenant
         scope = tenant.scope.encode() + b":"  # not the id: a restored ledger may have lost it

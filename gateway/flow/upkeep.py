@@ -106,6 +106,11 @@ class Upkeep:
         self._ttl_s = ttl_s
         self._implicit_window_s = implicit_window_s
 
+    def keep(self, *, ttl_s: float, implicit_window_s: float) -> None:
+        """How long orders are kept, from the next look on."""
+        self._ttl_s = ttl_s
+        self._implicit_window_s = implicit_window_s
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._every(FOLLOW_EVERY_S, self._follow))

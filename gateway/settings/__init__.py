@@ -18,7 +18,7 @@ from gateway.settings.model import (
     TenantApi,
     Upstream,
 )
-from gateway.settings.reader import load_settings
+from gateway.settings.reader import DEFAULT_FILE, load_settings
 from gateway.settings.table import (
     EVERY_SETTING,
     Changes,
@@ -26,9 +26,11 @@ from gateway.settings.table import (
     ShownSetting,
     changes,
     describe_settings,
+    reloaded,
 )
 
 __all__ = [
+    "DEFAULT_FILE",
     "EVERY_SETTING",
     "AdminApi",
     "Admission",
@@ -48,4 +50,5 @@ __all__ = [
     "changes",
     "describe_settings",
     "load_settings",
+    "reloaded",
 ]

@@ -171,18 +171,14 @@ class Secrets(Section, frozen=True, kw_only=True):
 class Budget(Section, frozen=True, kw_only=True):
     """How many calls an upstream key may carry, and how its tenants share them. A key may have its own."""
 
-    per_minute: Annotated[int, _count("In any 60 s; 0 is no limit.", unit="calls", reload=True)] = 100
-    per_hour: Annotated[
-        int, _count("In any 3,600 s; 0 is no limit.", unit="calls", most=100_000_000, reload=True)
-    ] = 10_000
+    per_minute: Annotated[int, _count("In any 60 s; 0 is no limit.", unit="calls")] = 100
+    per_hour: Annotated[int, _count("In any 3,600 s; 0 is no limit.", unit="calls", most=100_000_000)] = 10_000
     reserved_per_minute: Annotated[
-        int, _count("Kept from orders: for reconciling, checking keys and cancelling.", unit="calls", reload=True)
+        int, _count("Kept from orders: for reconciling, checking keys and cancelling.", unit="calls")
     ] = 5
     guaranteed_fraction: Annotated[
         float,
-        _about(
-            "Split evenly among a team's tenants; the rest is first come.", unit="share", ge=0, le=1, reload=True
-        ),
+        _about("Split evenly among a team's tenants; the rest is first come.", unit="share", ge=0, le=1),
     ] = 0.5
 
 
@@ -210,19 +206,17 @@ class Idempotency(Section, frozen=True, kw_only=True):
 class Reconcile(Section, frozen=True, kw_only=True):
     """How the truth about unknown orders is found: by looking, never by sending."""
 
-    interval_s: Annotated[float, _seconds("Between two listings of a team's orders.", reload=True)] = 5.0
-    settle_after_s: Annotated[
-        float, _seconds("OfferGrid acts within this after an attempt's end, or never.", reload=True)
-    ] = 60.0
+    interval_s: Annotated[float, _seconds("Between two listings of a team's orders.")] = 5.0
+    settle_after_s: Annotated[float, _seconds("OfferGrid acts within this after an attempt's end, or never.")] = (
+        60.0
+    )
     absence: Annotated[
         Literal["witnessed", "trusted", "never"],
-        _about("Which listings prove that OfferGrid does not have an order.", unit="choice", reload=True),
+        _about("Which listings prove that OfferGrid does not have an order.", unit="choice"),
     ] = "witnessed"
     watch_s: Annotated[
         float,
-        _seconds(
-            "How long an order settled by absence is still looked for.", most=_YEARS_10_S, zero=True, reload=True
-        ),
+        _seconds("How long an order settled by absence is still looked for.", most=_YEARS_10_S, zero=True),
     ] = 86_400.0
 
 

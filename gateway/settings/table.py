@@ -6,6 +6,7 @@
 from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
+from msgspec import structs
 
 from gateway.settings.model import Settings, about, section_types
 
@@ -80,6 +81,16 @@ def changes(old: Settings, new: Settings) -> Changes:
         reloadable=tuple(info.name for info in differing if info.reload),
         needs_restart=tuple(info.name for info in differing if not info.reload),
     )
+
+
+def reloaded(old: Settings, new: Settings) -> Settings:
+    """`old` with what a reload to `new` can change."""
+    sections: dict[str, Any] = {}
+    for section, _ in section_types():
+        names = [info.field for info in EVERY_SETTING if info.section == section and info.reload]
+        given = getattr(new, section)
+        sections[section] = structs.replace(getattr(old, section), **{name: getattr(given, name) for name in names})
+    return structs.replace(old, **sections, sources=new.sources)
 
 
 def plain(value: object) -> str:

@@ -20,6 +20,7 @@ RESEND_REASONS: Final = ("not_sent", "throttled")
 BUDGET_REASONS: Final = ("minute", "hour", "part", "paused")
 AUTH_REASONS: Final = ("missing", "malformed", "unknown", "wrong_secret", "revoked", "expired")
 RECONCILE_RESULTS: Final = ("found", "absent", "nothing", "incomplete", "failed", "unreadable", "no_key")
+RELOAD_RESULTS: Final = ("success", "failure")
 OPERATIONS: Final = ("place", "list", "show", "cancel")
 
 # Three a decade, from less than the gateway's own part to the longest that an order can take.
@@ -208,6 +209,19 @@ AUTH_FAILURES: Final = Metric(
     help="Requests without a valid token, by what was wrong with it.",
     question="Is somebody guessing, or did a token run out?",
 )
+CONFIG_RELOADS: Final = Metric(
+    name="ordergate_config_reloads_total",
+    kind="counter",
+    labels=("result",),
+    help="Times that the settings were read anew while the gateway ran: success, or failure and nothing changed.",
+    question="Did the new settings arrive?",
+)
+CONFIG_LAST_SUCCESS: Final = Metric(
+    name="ordergate_config_last_reload_success_timestamp_seconds",
+    kind="gauge",
+    help="When settings were last read without a fault, at the start or since.",
+    question="How old are the settings that it runs with?",
+)
 BUILD_INFO: Final = Metric(
     name="ordergate_build_info",
     kind="gauge",
@@ -222,5 +236,5 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ADMISSION_WAIT, BUDGET_LIMIT, BUDGET_REMAINING, BUDGET_REJECTIONS, LEDGER_COMMIT,
     LEDGER_ERRORS, UNSETTLED, OLDEST_UNKNOWN, RECONCILIATIONS, DUPLICATES, LATE_PLACEMENTS, FOREIGN_ORDERS,
     FALSE_TIMEOUTS,
-    AUTH_FAILURES, BUILD_INFO,
+    AUTH_FAILURES, CONFIG_RELOADS, CONFIG_LAST_SUCCESS, BUILD_INFO,
 )  # fmt: skip

@@ -40,8 +40,24 @@ _LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "er
 Log = structlog.typing.FilteringBoundLogger
 
 
-def make_log(*, level: str, style: str, clock: Clock, stream: TextIO | None = None) -> Log:
+class Threshold:
+    """The least that is written; it may change while the log is used."""
+
+    def __init__(self, level: str) -> None:
+        self._least = _LEVELS[level]
+
+    def change(self, level: str) -> None:
+        self._least = _LEVELS[level]
+
+    def __call__(self, _logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if _LEVELS.get(name, _LEVELS["error"]) < self._least:
+            raise structlog.DropEvent
+        return event
+
+
+def make_log(*, level: str | Threshold, style: str, clock: Clock, stream: TextIO | None = None) -> Log:
     """A logger of its own, writing to `stream` (standard error unless given). `style`: `json` or `console`."""
+    threshold = level if isinstance(level, Threshold) else Threshold(level)
 
     def stamp(_logger: object, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["at"] = rfc3339(clock.wall_ms())
@@ -57,8 +73,8 @@ def make_log(*, level: str, style: str, clock: Clock, stream: TextIO | None = No
     )
     log: Log = structlog.wrap_logger(
         structlog.WriteLogger(cast("TextIO", out)),
-        processors=[stamp, exception_way, only_allowed, *render],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        processors=[threshold, stamp, exception_way, only_allowed, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
         context_class=dict,
         cache_logger_on_first_use=False,
     )

@@ -65,6 +65,8 @@ class Metrics:
         self._foreign_orders = self._counter(known.FOREIGN_ORDERS)
         self._false_timeouts = self._counter(known.FALSE_TIMEOUTS)
         self._auth_failures = self._counter(known.AUTH_FAILURES)
+        self._config_reloads = self._counter(known.CONFIG_RELOADS)
+        self._config_read = self._gauge(known.CONFIG_LAST_SUCCESS)
         self._gauge(known.BUILD_INFO).labels(version, spec_digest).set(1)
         self._tenants: dict[str, _OfTenant] = {}
         self._teams: set[str] = set()
@@ -169,6 +171,16 @@ class Metrics:
     def auth_failure(self, reason: str) -> None:
         self._auth_failures.labels(reason).inc()
 
+    def settings_read(self, wall_ms: int, *, again: bool = False) -> None:
+        """Settings without a fault; `again`: while the gateway ran."""
+        self._config_read.set(wall_ms / 1000)
+        if again:
+            self._config_reloads.labels("success").inc()
+
+    def settings_refused(self) -> None:
+        """Settings were read while the gateway ran, and have a fault."""
+        self._config_reloads.labels("failure").inc()
+
     def know(self, tenants: tuple[Tenant, ...]) -> None:
         """Registered tenants, whose series start at 0 before their first order."""
         for tenant in tenants:
@@ -208,6 +220,8 @@ class Metrics:
             self._reconciliations.labels(result)
         for reason in known.AUTH_REASONS:
             self._auth_failures.labels(reason)
+        for result in known.RELOAD_RESULTS:
+            self._config_reloads.labels(result)
         for listener in ("tenant", "admin"):
             self._http_in_flight.labels(listener)
         self.unsettled({"queued": 0, "in_flight": 0, "unknown": 0})

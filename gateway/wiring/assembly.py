@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from gateway.broker.admission import Admission
 from gateway.broker.directory import Directory
@@ -32,6 +33,7 @@ from gateway.web.auth import Authenticator
 from gateway.web.edge import AsgiApp
 from gateway.web.orders import OrderEndpoint
 from gateway.web.tenant_app import tenant_app
+from gateway.wiring.reloading import Live
 from gateway.wiring.stopping import Stopping
 from gateway.wiring.storage import Storage
 
@@ -51,6 +53,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     intake: Intake
     readiness: Readiness
     stopping: Stopping
+    live: Live
     failed: asyncio.Event
 
 
@@ -76,16 +79,29 @@ def reconciler(parts: Parts, upstream: OfferGrid) -> Reconciler:
 def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
     """Stages 1 to 8, each with what it needs."""
     settings = parts.settings
+    describer = Describer(
+        marks=parts.storage.vault,
+        ledger_id=parts.storage.ledger_id,
+        clock=parts.clock,
+        implicit_window_s=settings.idempotency.implicit_window_s,
+        ttl_s=settings.idempotency.ttl_s,
+    )
+    admission = Admission(
+        max_in_flight=settings.upstream.max_in_flight,
+        max_waiting=settings.admission.max_waiting,
+        max_wait_s=settings.admission.max_wait_s,
+        now=parts.clock.monotonic,
+    )
+
+    def follow(new: Settings) -> None:
+        describer.recognise(**structs.asdict(new.idempotency))
+        admission.allow(max_waiting=new.admission.max_waiting)
+
+    parts.live.follow(follow)
     breaker = Breaker(failures=settings.upstream.breaker_failures, open_s=settings.upstream.breaker_open_s)
     return OrderFlow(
         ledger=parts.ledger,
-        describer=Describer(
-            marks=parts.storage.vault,
-            ledger_id=parts.storage.ledger_id,
-            clock=parts.clock,
-            implicit_window_s=settings.idempotency.implicit_window_s,
-            ttl_s=settings.idempotency.ttl_s,
-        ),
+        describer=describer,
         gate=Gate(
             intake=parts.intake,
             keys=parts.directory,
@@ -96,12 +112,7 @@ def order_flow(parts: Parts, upstream: OfferGrid) -> OrderFlow:
             metrics=parts.metrics,
             look_s=settings.upstream.connect_timeout_s,
         ),
-        admission=Admission(
-            max_in_flight=settings.upstream.max_in_flight,
-            max_waiting=settings.admission.max_waiting,
-            max_wait_s=settings.admission.max_wait_s,
-            now=parts.clock.monotonic,
-        ),
+        admission=admission,
         sender=Sender(
             ledger=parts.ledger,
             upstream=upstream,

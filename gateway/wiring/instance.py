@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from gateway import __version__
 from gateway.broker.directory import Directory
@@ -21,7 +22,7 @@ from gateway.flow.intake import Intake
 from gateway.flow.upkeep import REJOIN_NEEDED, Readiness, Upkeep, recover
 from gateway.ledger.sqlite import SqliteLedger
 from gateway.settings import Settings
-from gateway.telemetry.logs import Log, make_log
+from gateway.telemetry.logs import Log, Threshold, make_log
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.operations import SPEC_DIGEST
 from gateway.web.edge import AsgiApp, Edge
@@ -29,6 +30,7 @@ from gateway.web.server import Server, address_of, bind
 from gateway.web.watch import Limits
 from gateway.wiring.assembly import Parts, admin_listener, reconciler, tenant_listener
 from gateway.wiring.desk import open_desk
+from gateway.wiring.reloading import Live, Reloader, Source
 from gateway.wiring.stopping import Stopping
 from gateway.wiring.storage import limits_of, open_to_serve
 from gateway.wiring.upstream import open_upstream
@@ -38,21 +40,22 @@ ADMIN_DRAIN_S: Final = 1.0
 START_TRIES: Final = 10  # of a second each
 
 
-def serve(settings: Settings) -> int:
-    """Runs one instance until SIGTERM or SIGINT; the process's exit status."""
-    return asyncio.run(_serve(settings))
+def serve(settings: Settings, source: Source) -> int:
+    """Runs one instance until SIGTERM or SIGINT; the process's exit status. `source`: where settings come from."""
+    return asyncio.run(_serve(settings, source))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, source: Source) -> int:
     clock = SystemClock()
-    log = make_log(level=settings.log.level, style=settings.log.format, clock=clock)
+    threshold = Threshold(settings.log.level)
+    log = make_log(level=threshold, style=settings.log.format, clock=clock)
     stopping = Stopping(clock, settings.shutdown.drain_s)
     stopping.listen()
+    live = Live(settings)
+    live.follow(lambda new: threshold.change(new.log.level))
     # Not what it is by default, the end: a log's rotation or a closed terminal must cut no order off.
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGHUP, lambda: log.warning("reload", reason="settings are read at start only")
-    )
-    async with running(settings, clock, log, stopping) as instance:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, live.asked.set)
+    async with running(live, clock, log, stopping, source) as instance:
         log.info("ready", version=__version__)
         await instance.until_stopped()
         log.info("draining", count=len(instance.intake))
@@ -80,10 +83,13 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping) -> AsyncIterator[Instance]:
-    """One instance: ready when the block is entered, drained when it is left."""
+async def running(
+    live: Live, clock: Clock, log: Log, stopping: Stopping, source: Source | None = None
+) -> AsyncIterator[Instance]:
+    """One instance: ready when the block is entered, drained when it is left. Without a source its settings stay."""
+    settings = live.settings
     async with AsyncExitStack() as stack:
-        parts = await _open_parts(stack, settings, clock, log, stopping)
+        parts = await _open_parts(stack, live, clock, log, stopping)
         await stack.enter_async_context(_beside(_fail_with(parts.ledger.broken, parts.failed)))
         upstream = await stack.enter_async_context(open_upstream(settings, clock))
         upkeep = Upkeep(
@@ -96,6 +102,7 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
             ttl_s=settings.idempotency.ttl_s,
             implicit_window_s=settings.idempotency.implicit_window_s,
         )
+        live.follow(lambda new: upkeep.keep(**structs.asdict(new.idempotency)))
         await _patiently(upkeep.beat)
         await stack.enter_async_context(_beside(upkeep.run()))
         looking = reconciler(parts, upstream)
@@ -104,6 +111,9 @@ async def running(settings: Settings, clock: Clock, log: Log, stopping: Stopping
         admin = await stack.enter_async_context(_listening(parts, "admin", admin_listener(parts, desk)))
         stack.push_async_callback(lambda: parts.intake.drain(stopping.left_s()))
         tenant = await stack.enter_async_context(_listening(parts, "tenant", tenant_listener(parts, upstream)))
+        if source is not None:
+            reloader = Reloader(live=live, source=source, clock=clock, metrics=parts.metrics, log=log)
+            await stack.enter_async_context(_beside(reloader.run()))
         gc.collect()
         gc.freeze()  # what was made at start stays: collections under load need not look at it
         try:
@@ -127,9 +137,8 @@ async def _patiently(write: Callable[[], Coroutine[Any, Any, None]]) -> None:
     return await write()
 
 
-async def _open_parts(
-    stack: AsyncExitStack, settings: Settings, clock: Clock, log: Log, stopping: Stopping
-) -> Parts:
+async def _open_parts(stack: AsyncExitStack, live: Live, clock: Clock, log: Log, stopping: Stopping) -> Parts:
+    settings = live.settings
     metrics = Metrics(version=__version__, spec_digest=SPEC_DIGEST)
     storage = stack.enter_context(open_to_serve(settings, clock))
     ledger = SqliteLedger(storage.path, storage.vault, clock, _commit_watch(metrics, log))
@@ -155,6 +164,7 @@ async def _open_parts(
         intake=intake,
         readiness=readiness,
         stopping=stopping,
+        live=live,
         failed=asyncio.Event(),
     )
 

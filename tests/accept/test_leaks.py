@@ -4,8 +4,8 @@ Descriptors, tasks and threads are counted by kind and must be the same after ev
 is judged in two ways. *Blocks*, what Python's own allocator has given out, are exact: garbage is collected first, and
 then one object left behind by each order would be seen among them, however small; they may grow by one for every
 second request, which leaves room for tables and caches that still fill up. Resident memory, in which the libraries
-written in C are seen as well, moves by whole pages and by what allocators keep for themselves: it may be 5 % above
-where the first rounds left it.
+written in C are seen as well, moves by whole pages, by what allocators keep for themselves and by caches of SQLite
+that fill up as the ledger grows: of the later half of the rounds its median may be 5 % above that of the earlier half.
 
 The first rounds are not judged: pools of threads, caches of pages and tables of counters fill up to their size then.
 Each round has a team of its own, all of which are there from the start: a listing that grows from round to round would
@@ -16,6 +16,7 @@ import os
 import queue
 import random
 import signal
+import statistics
 import time
 import uuid
 from collections import Counter
@@ -312,7 +313,9 @@ class Watcher:
 def grown(rounds: Sequence[Held]) -> list[str]:
     """Where memory is more than it may be after so many rounds, the first of which was not judged."""
     blocks = (rounds[-1].blocks - rounds[0].blocks) / ((len(rounds) - 1) * REQUESTS)
-    resident = rounds[-1].resident_kib / rounds[0].resident_kib
+    halves = rounds[: len(rounds) // 2], rounds[len(rounds) // 2 :]
+    earlier, later = (statistics.median(look.resident_kib for look in half) for half in halves)
+    resident = later / earlier
     wrong = [f"{blocks:.2f} blocks more with each request"] if blocks > BLOCKS_A_REQUEST else []
     return wrong + ([f"resident memory {resident:.3f} times what it was"] if resident > RESIDENT else [])
 

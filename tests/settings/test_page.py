@@ -12,7 +12,8 @@ HEAD = """\
 Read from `--config FILE`, else `$ORDERGATE_CONFIG`, else `config/ordergate.yaml`, else the defaults. An environment
 variable `ORDERGATE_<SECTION>__<FIELD>` wins over the file (`ORDERGATE_STORAGE__URL`); a secret can be read from a file
 by `…_FILE`. Every fault is told at once, as `FILE:LINE:COL: section.field: what is wrong`, with exit status 3.
-Relative paths are relative to the working directory. A change acts at the next start.
+Relative paths are relative to the working directory. What is marked `~` is read anew at SIGHUP and when the
+file has changed, and acts at once; everything else acts at the next start. A bad file changes nothing.
 
 | setting | default | unit | why |
 | --- | --- | --- | --- |
@@ -21,7 +22,8 @@ Relative paths are relative to the working directory. A change acts at the next 
 
 def rows() -> Iterator[str]:
     for info in EVERY_SETTING:
-        yield f"| `{info.name}` | `{plain(info.default)}` | {info.unit} | {info.reason} |\n"
+        star = " ~" if info.reload else ""
+        yield f"| `{info.name}`{star} | `{plain(info.default)}` | {info.unit} | {info.reason} |\n"
 
 
 def page() -> str:

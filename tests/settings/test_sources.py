@@ -8,7 +8,16 @@ import msgspec
 import pytest
 
 from gateway.errors import BadSettings
-from gateway.settings import EVERY_SETTING, AdminApi, Settings, Storage, changes, describe_settings, load_settings
+from gateway.settings import (
+    EVERY_SETTING,
+    AdminApi,
+    Settings,
+    Storage,
+    changes,
+    describe_settings,
+    load_settings,
+    reloaded,
+)
 
 TOKEN = "5f1c0c2e9ab84d63b7"
 
@@ -174,10 +183,14 @@ def test_settings_are_a_value() -> None:
 
 
 def test_changes_tell_what_a_reload_can_do() -> None:
-    config = write("a.yaml", "log: {level: debug}\nbudget: {per_minute: 7}\ntenant_api: {port: 1}")
-    found = changes(Settings(), load_settings(config, {}))
-    assert found.reloadable == ("budget.per_minute", "log.level")
+    config = write("a.yaml", "log: {level: debug}\nidempotency: {ttl_s: 7}\ntenant_api: {port: 1}")
+    new = load_settings(config, {})
+    found = changes(Settings(), new)
+    assert found.reloadable == ("idempotency.ttl_s", "log.level")
     assert found.needs_restart == ("tenant_api.port",)
+    after = reloaded(Settings(), new)
+    assert (after.idempotency.ttl_s, after.log.level, after.tenant_api.port) == (7, "debug", 8080)
+    assert changes(after, new).reloadable == ()
 
 
 @pytest.mark.parametrize(

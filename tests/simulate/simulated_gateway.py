@@ -36,6 +36,7 @@ from gateway.telemetry.logs import Log
 from gateway.telemetry.metrics import Metrics, OrderTimes
 from gateway.upstream.operations import OfferGrid
 from gateway.wiring.assembly import Parts, order_flow, reconciler
+from gateway.wiring.reloading import Live
 from gateway.wiring.stopping import Stopping
 from gateway.wiring.storage import Storage
 from tests.simulate.simulated_disk import Disk, SimulatedConnection
@@ -312,7 +313,7 @@ class GatewayProcess(Host):
         parts = Parts(
             settings=settings, clock=machine.clock, log=cast(Log, machine.log), metrics=cast(Metrics, machine.tally),
             storage=machine.storage, ledger=ledger, directory=directory, intake=self._intake, readiness=readiness,
-            stopping=Stopping(machine.clock, settings.shutdown.drain_s), failed=asyncio.Event(),
+            stopping=Stopping(machine.clock, settings.shutdown.drain_s), live=Live(settings), failed=asyncio.Event(),
         )  # fmt: skip
         upstream = cast(OfferGrid, Port(machine.grid, self, machine.clock, machine.teams))
         self._flow = order_flow(parts, upstream)

@@ -3,9 +3,11 @@
     python -m tests.soak [PART…] [--minutes N] [--seeds N] [--orders N] [--first SEED] [--workers N]
 
 Parts: kills (500 times kill -9 and 100 times SIGSTOP under load), points (an order's life ended at each of its steps),
-faults (the long variants of the faults of storage), budget (floods of several minutes, simulated days), simulated
-(histories, `docs/simulation.md`). All of them, unless some are named. With --minutes no part begins after that time,
-and the simulated one, which comes last, ends then; what it has played is kept, and the next run goes on from there.
+faults (the long variants of the faults of storage), budget (floods of several minutes, simulated days), held (what a
+gateway still holds after tens of thousands of requests), changes (how soon tokens, tenants and keys are changed under
+load), simulated (histories, `docs/simulation.md`). All of them, unless some are named. With --minutes no part begins
+after that time, and the simulated one, which comes last, ends then; what it has played is kept, and the next run goes
+on from there.
 
 Exit 0: no violation. 1: a promise was broken, or a part did not run to its end.
 """
@@ -73,6 +75,17 @@ def budget(_: Goal) -> Row:
     return msgspec.structs.replace(row, figures=[*told, *row.figures])
 
 
+def held(_: Goal) -> Row:
+    row, said = _tested("held", "tests/accept/test_leaks.py")
+    return msgspec.structs.replace(row, figures=[*re.findall(r"^\.?held: (.*)$", said, re.MULTILINE), *row.figures])
+
+
+def changes(_: Goal) -> Row:
+    row, said = _tested("changes", "tests/accept/test_revocation.py")
+    found = re.findall(r"^\.?((?:revoking|suspending|rotating) .*)$", said, re.MULTILINE)
+    return msgspec.structs.replace(row, figures=[*found, *row.figures])
+
+
 def simulated(goal: Goal) -> Row:
     began = time.monotonic()
     total = soak(_say, goal)
@@ -84,7 +97,8 @@ def simulated(goal: Goal) -> Row:
 
 
 PARTS: Final[dict[str, Callable[[Goal], Row]]] = {
-    "kills": kills, "points": points, "faults": faults, "budget": budget, "simulated": simulated,
+    "kills": kills, "points": points, "faults": faults, "budget": budget, "held": held, "changes": changes,
+    "simulated": simulated,
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.broker.vault import Secret
-from gateway.telemetry.logs import FIELDS, MAX_VALUE, Log, make_log
+from gateway.telemetry.logs import FIELDS, MAX_VALUE, Log, Threshold, make_log
 
 
 class At:
@@ -207,3 +207,17 @@ def test_a_pipe_that_nobody_reads_holds_up_nobody_and_what_was_lost_is_told(
                     kept.append(line["count"])
     assert kept == sorted(kept)
     assert lost > 50
+
+
+def test_the_least_that_is_written_may_change() -> None:
+    threshold, stream = Threshold("info"), io.StringIO()
+    log = make_log(level=threshold, style="json", clock=At(), stream=stream)
+    for level in ("info", "error", "debug"):
+        threshold.change(level)
+        log.debug("one", reason=level)
+        log.info("two", reason=level)
+        log.error("three", reason=level)
+    said = [(line["event"], line["reason"]) for line in map(json.loads, stream.getvalue().splitlines())]
+    assert said == [
+        ("two", "info"), ("three", "info"), ("three", "error"), ("one", "debug"), ("two", "debug"), ("three", "debug"),
+    ]  # fmt: skip
