@@ -33,12 +33,15 @@ class CountedLists:
         reads: CountsReads,
         key: LentKey,
         clock: Clock,
+        *,
+        patience_s: float = PATIENCE_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._upstream = upstream
         self._reads = reads
         self._key = key
         self._clock = clock
+        self._patience_s = patience_s
         self._sleep = sleep
 
     async def list_orders(
@@ -51,7 +54,7 @@ class CountedLists:
             if short is None:
                 break
             wait_s = short.wait_ms / 1000
-            if self._clock.monotonic() + wait_s > began + PATIENCE_S:
+            if self._clock.monotonic() + wait_s > began + self._patience_s:
                 again = f"the next read with {self._key.key_id} may be made in {math.ceil(wait_s)} s"
                 return NotSent(reason="no_budget", detail=again)
             await self._sleep(wait_s)
