@@ -17,6 +17,7 @@ from gateway.core.account import Verdict
 from gateway.core.directory import UpstreamKey
 from gateway.errors import (
     BadRequest,
+    BadSettings,
     BadUsage,
     Conflict,
     LedgerError,
@@ -191,7 +192,7 @@ def problem_of(fault: OrdergateError) -> Problem:
             return UpstreamUnavailable(said, headers=_AGAIN_SOON)
         case LedgerUndecided():
             return LedgerUnavailable(f"{said}. Whether it was done is not known: look first.", headers=_AGAIN_SOON)
-        case LedgerError() | StorageUnreachable():
+        case LedgerError() | StorageUnreachable() | BadSettings():  # the key file is what the ledger is read with
             return LedgerUnavailable(said, headers=_AGAIN_SOON)
         case _:
             return Conflict(said)

@@ -26,7 +26,7 @@ from gateway.ledger.sqlite_directory import SqliteDirectory
 from gateway.ledger.sqlite_engine import connect, reason_of
 from gateway.upstream.operations import OfferGrid
 from gateway.wiring.assembly import Parts
-from gateway.wiring.keys import lend, require_not_revoked
+from gateway.wiring.keys import lend
 from gateway.wiring.reconciling import QUARANTINED, resolve_on
 from gateway.wiring.storage import limits_of
 
@@ -80,11 +80,7 @@ class OperatorsDesk:
         return await self.ask(lambda admin: admin.key_was_tried(team, key_id, verdict)), verdict
 
     async def activate_key(self, team: str, key_id: str, *, new_account: bool) -> UpstreamKey:
-        def prepare(admin: Administration) -> tuple[LentKey, frozenset[str]]:
-            require_not_revoked(admin, team, key_id)
-            return self._lent(admin, team, key_id)
-
-        lent, placed = await self.ask(prepare)
+        lent, placed = await self.ask(lambda admin: self._lent(admin, team, key_id))
         verdict = await self._try(lent, placed)
         return await self.ask(lambda admin: admin.activate_key(team, key_id, verdict, new_account=new_account))
 

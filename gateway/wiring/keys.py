@@ -35,23 +35,21 @@ def activate_key(settings: Settings, team: str, key_id: str, *, new_account: boo
     with open_storage(settings, clock) as storage:
         admin = Administration(storage.directory, storage.vault, clock, who=actor())
         lent, placed = lend(admin, storage.vault, team, key_id, limits_of(settings)), admin.placed_of_team(team)
-        require_not_revoked(admin, team, key_id)
         verdict = asyncio.run(_try(settings, storage.path, lent, placed))
         return admin.activate_key(team, key_id, verdict, new_account=new_account)
 
 
 def lend(admin: Administration, vault: Opens, team: str, key_id: str, limits: Limits) -> LentKey:
-    """One of a team's keys, opened. Refused where there is no such key, or its record cannot be opened."""
-    opened = open_key(admin.key(team, key_id), vault, limits)
+    """One of a team's keys, opened for a read. Refused where there is none, it is revoked, or its record cannot be
+    opened.
+    """
+    key = admin.key(team, key_id)
+    if key.state == "revoked":
+        raise Refused(f"{key_id} is revoked: add it again to use it")
+    opened = open_key(key, vault, limits)
     if isinstance(opened, LentKey):
         return opened
     raise Refused(f"the record of {key_id} cannot be opened")
-
-
-def require_not_revoked(admin: Administration, team: str, key_id: str) -> None:
-    """Before a read with it: of one that cannot be activated OfferGrid need not be asked."""
-    if admin.key(team, key_id).state == "revoked":
-        raise Refused(f"{key_id} is revoked: add it again to use it")
 
 
 async def _try(settings: Settings, path: Path, lent: LentKey, placed: frozenset[str]) -> Verdict:

@@ -43,7 +43,7 @@ def command(stack: Stack, *args: str, typed: str = "") -> Done:
 
 def added(stack: Stack, key: str) -> str:
     assert command(stack, "key", "add", "team", typed=key).status == 0
-    return keys(stack)[-1]["keyId"]
+    return str(keys(stack)[-1]["keyId"])
 
 
 def keys(stack: Stack) -> list[dict[str, Any]]:

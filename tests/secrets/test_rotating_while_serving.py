@@ -229,6 +229,7 @@ def test_a_gateway_whose_key_file_is_gone_goes_on_with_what_it_has_opened(
     key_file = stack.folder / "var/master.key"
     away = key_file.with_name("away.key")
     elsewhere = {**stack.environ, "ORDERGATE_SECRETS__MASTER_KEY_FILE": str(away)}
+    older = key_file.read_bytes()
     key_file.rename(away)
     assert Program(stack.folder, elsewhere)("secrets", "rotate").status == 0
     stack.process.wait_for("master_key")
@@ -236,6 +237,31 @@ def test_a_gateway_whose_key_file_is_gone_goes_on_with_what_it_has_opened(
         assert client.post("/orders", json=an_order(notes="meanwhile")).status_code == 201
         line = next(line for line in stack.process.log if line["event"] == "master_key")
         assert line["level"] == "error" and "is not there" in line["error"], json.dumps(line)
+        assert "is not there" in refusal_of_a_key(stack)
+        write_secret(key_file, older)
+        assert "version 2" in refusal_of_a_key(stack), "an older copy of the file was put back"
         away.rename(key_file)
         wait_until(lambda: newest_version(stack.process) == 2, "it did not heal")
         assert client.post("/orders", json=an_order(notes="healed")).status_code == 201
+    assert ask_for_a_key(stack).status_code == 201
+
+
+def refusal_of_a_key(stack: Stack) -> str:
+    """Why no further key can be sealed now, as an operator is told over HTTP."""
+    answer = ask_for_a_key(stack)
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/ledger-unavailable"), answer.text
+    return str(answer.json()["detail"])
+
+
+def ask_for_a_key(stack: Stack) -> httpx.Response:
+    return httpx.post(
+        f"{stack.admin_url}/admin/teams/team/keys",
+        json={"key": "sandbox-key-third"},
+        headers={"authorization": f"Bearer {stack.admin_token}"},
+        trust_env=False,
+    )
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)

@@ -16,6 +16,7 @@ TYPES: Final[Mapping[str, tuple[type, ...]]] = {
 }  # fmt: skip
 FORMATS: Final[Mapping[str, str]] = {
     "date-time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z",
+    "date": r"\d{4}-\d\d-\d\d",
     "uuid": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
 }
 
