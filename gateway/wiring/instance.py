@@ -65,7 +65,7 @@ async def _serve(settings: Settings, source: Source) -> int:
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """What runs, for whoever has to stop it or ask it where it listens.
 
-    `failed` is set where it cannot go on by itself: the ledger cannot be trusted, or a listener ended.
+    `failed` is set where it cannot go on by itself: the ledger cannot be trusted, or a listener or a loop ended.
     """
 
     intake: Intake
@@ -90,7 +90,7 @@ async def running(
     settings = live.settings
     async with AsyncExitStack() as stack:
         parts = await _open_parts(stack, live, clock, log, stopping)
-        await stack.enter_async_context(_beside(_fail_with(parts.ledger.broken, parts.failed)))
+        await stack.enter_async_context(_beside(parts.ledger.broken.wait(), parts.failed))
         upstream = await stack.enter_async_context(open_upstream(settings, clock))
         upkeep = Upkeep(
             ledger=parts.ledger,
@@ -104,16 +104,16 @@ async def running(
         )
         live.follow(lambda new: upkeep.keep(**structs.asdict(new.idempotency)))
         await _patiently(upkeep.beat)
-        await stack.enter_async_context(_beside(upkeep.run()))
+        await stack.enter_async_context(_beside(upkeep.run(), parts.failed))
         looking = reconciler(parts, upstream)
-        await stack.enter_async_context(_beside(looking.run()))
+        await stack.enter_async_context(_beside(looking.run(), parts.failed))
         desk = stack.enter_context(open_desk(parts, upstream, looking))
         admin = await stack.enter_async_context(_listening(parts, "admin", admin_listener(parts, desk)))
         stack.push_async_callback(lambda: parts.intake.drain(stopping.left_s()))
         tenant = await stack.enter_async_context(_listening(parts, "tenant", tenant_listener(parts, upstream)))
         if source is not None:
             reloader = Reloader(live=live, source=source, clock=clock, metrics=parts.metrics, log=log)
-            await stack.enter_async_context(_beside(reloader.run()))
+            await stack.enter_async_context(_beside(reloader.run(), parts.failed))
         gc.collect()
         gc.freeze()  # what was made at start stays: collections under load need not look at it
         try:
@@ -199,19 +199,18 @@ async def _listening(parts: Parts, listener: str, app: AsgiApp) -> AsyncIterator
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _beside(work: Coroutine[Any, Any, object], failed: asyncio.Event) -> AsyncIterator[None]:
+    """What goes on for as long as the block. Where it ends before, `failed` is set: without it a gateway would go on
+    and follow no change any more, or look for no order. What it failed with ends the process once it has drained.
+    """
     task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: None if done.cancelled() else failed.set())
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def _fail_with(broken: asyncio.Event, failed: asyncio.Event) -> None:
-    await broken.wait()
-    failed.set()
 
 
 def _commit_watch(metrics: Metrics, log: Log) -> Callable[[float, LedgerError | None], None]:

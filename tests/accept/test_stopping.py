@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from gateway.sandbox import SandboxThread
-from tests.support.stack import Stack, an_order, running_stack
+from tests.faults import child_loop
+from tests.support.stack import SERVE, Stack, an_order, running_stack
 
 
 @pytest.fixture
@@ -101,3 +102,20 @@ def flooded(client: socket.socket, flood: bytes) -> bytes:
 def resident_bytes(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * 4096
+
+
+@pytest.mark.parametrize("loop", child_loop.LOOPS)
+def test_a_process_that_lost_a_loop_does_not_go_on_without_it(loop: str, sandbox: SandboxThread) -> None:
+    """It would look well, and follow no revocation, or look for no unknown order, any more. Its supervisor starts it anew."""
+    with running_stack(
+        upstream_base_url=sandbox.base_url,
+        program=("tests.faults.child_loop", "serve"),
+        beside=lambda _: {"ENDS": loop},
+    ) as stack:
+        with stack.client() as client:
+            assert client.post("/orders", json=an_order()).status_code == 201
+        assert stack.process.wait(30) == 1
+        assert any("a defect of Ordergate: RuntimeError" in line.get("text", "") for line in stack.process.log)
+        stack.program = SERVE
+        stack.start()
+        assert len(sandbox.orders) == 1
