@@ -106,7 +106,7 @@ def resident_bytes(pid: int) -> int:
 
 @pytest.mark.parametrize("loop", child_loop.LOOPS)
 def test_a_process_that_lost_a_loop_does_not_go_on_without_it(loop: str, sandbox: SandboxThread) -> None:
-    """It would look well, and follow no revocation, or look for no unknown order, any more. Its supervisor starts it anew."""
+    """It would look well, and follow no revocation any more. Its supervisor starts it anew."""
     with running_stack(
         upstream_base_url=sandbox.base_url,
         program=("tests.faults.child_loop", "serve"),
